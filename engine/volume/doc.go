@@ -1,0 +1,2 @@
+// Package volume owns named and anonymous volumes, their directories and who uses them.
+package volume
