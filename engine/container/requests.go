@@ -69,15 +69,15 @@ type LogOptions struct {
 
 // ExecOptions describes a process to run in a container.
 type ExecOptions struct {
-	Argv        []string
-	Env         []string
-	User        string // "" = the container's
-	WorkingDir  string // "" = the container's
-	TTY         bool
-	Privileged  bool
+	Argv                                    []string
+	Env                                     []string
+	User                                    string // "" = the container's
+	WorkingDir                              string // "" = the container's
+	TTY                                     bool
+	Privileged                              bool
 	AttachStdin, AttachStdout, AttachStderr bool
-	DetachKeys  string
-	ConsoleSize [2]uint
+	DetachKeys                              string
+	ConsoleSize                             [2]uint
 }
 
 // Exec is an immutable view of an exec process.
