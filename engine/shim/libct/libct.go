@@ -1,0 +1,262 @@
+//go:build cgo && linux
+
+package libct
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+
+	_ "github.com/opencontainers/cgroups/devices" // device rules; without it the cgroup manager refuses to set them
+	"github.com/opencontainers/runc/libcontainer"
+	"github.com/opencontainers/runc/libcontainer/configs"
+	_ "github.com/opencontainers/runc/libcontainer/nsenter" // C constructor of the init stage
+	"github.com/opencontainers/runc/libcontainer/specconv"
+	specs "github.com/opencontainers/runtime-spec/specs-go"
+	"golang.org/x/sys/unix"
+
+	"github.com/berthd/berth/engine/shim"
+)
+
+// Init is the entry of the re-executed binary ("berth-shim init"). It does not return.
+func Init() { libcontainer.Init() }
+
+// Stdio is what a process gets as its descriptors 0 to 2. With TTY the files are unused and the console is returned.
+type Stdio struct {
+	Stdin, Stdout, Stderr *os.File
+	TTY                   bool
+}
+
+// Container is one libcontainer container with its init.
+type Container struct {
+	c    *libcontainer.Container
+	init *libcontainer.Process
+	oom  string // file with the oom_kill counter
+}
+
+// Create sets the container up and leaves its init waiting for Start. console is the terminal's master side, or nil.
+//
+// Errors are *shim.StartError; nothing is left behind.
+func Create(state, id string, spec *specs.Spec, s Stdio) (_ *Container, console *os.File, err error) {
+	cfg, err := specconv.CreateLibcontainerConfig(&specconv.CreateOpts{CgroupName: id, Spec: spec})
+	if err != nil {
+		return nil, nil, startError("OCI runtime create failed: runc create failed: ", err)
+	}
+	c, err := libcontainer.Create(state, id, cfg)
+	if err != nil {
+		return nil, nil, startError("OCI runtime create failed: runc create failed: ", err)
+	}
+	p, err := newProcess(spec.Process)
+	if err != nil {
+		return nil, nil, startError("OCI runtime create failed: runc create failed: ", errors.Join(err, c.Destroy()))
+	}
+	p.Init = true
+	if console, err = start(c, p, s); err != nil {
+		_ = c.Destroy() // the error that matters is err
+		return nil, nil, startError("OCI runtime create failed: runc create failed: ", err)
+	}
+	return &Container{c: c, init: p, oom: oomFile(c)}, console, nil
+}
+
+// Pid of init in the host's namespace.
+func (c *Container) Pid() int {
+	pid, _ := c.init.Pid()
+	return pid
+}
+
+// Start releases init.
+func (c *Container) Start() error {
+	if err := c.c.Exec(); err != nil {
+		return startError("OCI runtime start failed: ", err)
+	}
+	return nil
+}
+
+// Wait reaps init.
+func (c *Container) Wait() (*os.ProcessState, error) { return wait(c.init) }
+
+func wait(p *libcontainer.Process) (*os.ProcessState, error) {
+	st, err := p.Wait()
+	if st != nil { // a status other than 0 is reported as an error too
+		return st, nil
+	}
+	return nil, err
+}
+
+// Process is an exec.
+type Process struct{ p *libcontainer.Process }
+
+// Exec runs a further process. Errors are *shim.StartError.
+func (c *Container) Exec(spec *specs.Process, s Stdio) (*Process, *os.File, error) {
+	p, err := newProcess(spec)
+	if err != nil {
+		return nil, nil, startError("OCI runtime exec failed: exec failed: ", err)
+	}
+	console, err := start(c.c, p, s)
+	if err != nil {
+		return nil, nil, startError("OCI runtime exec failed: exec failed: ", err)
+	}
+	return &Process{p}, console, nil
+}
+
+// Pid in the host's namespace.
+func (p *Process) Pid() int {
+	pid, _ := p.p.Pid()
+	return pid
+}
+
+// Wait reaps it.
+func (p *Process) Wait() (*os.ProcessState, error) { return wait(p.p) }
+
+// Signal sends sig to it.
+func (p *Process) Signal(sig os.Signal) error { return p.p.Signal(sig) }
+
+// Signal sends sig to init; SIGKILL reaches every process if they share the pid namespace with others.
+func (c *Container) Signal(sig os.Signal) error { return c.c.Signal(sig) }
+
+// Pause freezes the container's processes, Resume thaws them.
+func (c *Container) Pause() error { return c.c.Pause() }
+
+// Resume is the inverse of Pause.
+func (c *Container) Resume() error { return c.c.Resume() }
+
+// Pids lists the container's processes in the host's namespace.
+func (c *Container) Pids() ([]int, error) { return c.c.Processes() }
+
+// Destroy removes cgroups and state; processes still there are killed.
+func (c *Container) Destroy() error { return c.c.Destroy() }
+
+// Update applies new limits.
+func (c *Container) Update(r *specs.LinuxResources) error {
+	cfg := c.c.Config()
+	conv, err := specconv.CreateLibcontainerConfig(&specconv.CreateOpts{CgroupName: c.c.ID(), Spec: &specs.Spec{
+		Version: specs.Version, Root: &specs.Root{Path: "/"}, Linux: &specs.Linux{Resources: r},
+	}})
+	if err != nil {
+		return err
+	}
+	devices := cfg.Cgroups.Devices
+	cfg.Cgroups.Resources = conv.Cgroups.Resources
+	cfg.Cgroups.SkipDevices = true
+	cfg.Cgroups.Devices = devices
+	return c.c.Set(cfg)
+}
+
+// OOMKilled reads the kernel's counter; call it before Destroy.
+func (c *Container) OOMKilled() bool {
+	b, err := os.ReadFile(c.oom)
+	if err != nil {
+		return false
+	}
+	for line := range strings.Lines(string(b)) {
+		if v, ok := strings.CutPrefix(line, "oom_kill "); ok {
+			n, _ := strconv.Atoi(strings.TrimSpace(v))
+			return n > 0
+		}
+	}
+	return false
+}
+
+func oomFile(c *libcontainer.Container) string {
+	st, err := c.State()
+	if err != nil {
+		return ""
+	}
+	if p := st.CgroupPaths["memory"]; p != "" {
+		return filepath.Join(p, "memory.oom_control")
+	}
+	return filepath.Join(st.CgroupPaths[""], "memory.events")
+}
+
+// start runs p in c. With a terminal it receives the master side from the child.
+func start(c *libcontainer.Container, p *libcontainer.Process, s Stdio) (*os.File, error) {
+	if !s.TTY {
+		p.Stdin, p.Stdout, p.Stderr = s.Stdin, s.Stdout, s.Stderr
+		return nil, c.Start(p)
+	}
+	fds, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return nil, err
+	}
+	ours, theirs := os.NewFile(uintptr(fds[0]), "console"), os.NewFile(uintptr(fds[1]), "console")
+	defer ours.Close()
+	p.ConsoleSocket = theirs
+	err = c.Start(p)
+	_ = theirs.Close() // ours must see the end if the child never sent anything
+	if err != nil {
+		return nil, err
+	}
+	return receive(ours)
+}
+
+func receive(sock *os.File) (*os.File, error) {
+	buf, oob := make([]byte, 4096), make([]byte, unix.CmsgSpace(4))
+	_, n, _, _, err := unix.Recvmsg(int(sock.Fd()), buf, oob, unix.MSG_CMSG_CLOEXEC)
+	if err != nil {
+		return nil, fmt.Errorf("receive console: %w", err)
+	}
+	msgs, err := unix.ParseSocketControlMessage(oob[:n])
+	if err != nil {
+		return nil, err
+	}
+	if len(msgs) != 1 {
+		return nil, errors.New("receive console: no descriptor")
+	}
+	fds, err := unix.ParseUnixRights(&msgs[0])
+	if err != nil {
+		return nil, err
+	}
+	if err := unix.SetNonblock(fds[0], true); err != nil {
+		return nil, err
+	}
+	return os.NewFile(uintptr(fds[0]), "console"), nil
+}
+
+func newProcess(p *specs.Process) (*libcontainer.Process, error) {
+	lp := &libcontainer.Process{
+		Args: p.Args, Env: p.Env, Cwd: p.Cwd, UID: int(p.User.UID), GID: int(p.User.GID),
+		NoNewPrivileges: &p.NoNewPrivileges, AppArmorProfile: p.ApparmorProfile, Label: p.SelinuxLabel, LogLevel: "2",
+	}
+	for _, g := range p.User.AdditionalGids {
+		lp.AdditionalGroups = append(lp.AdditionalGroups, int(g))
+	}
+	if p.ConsoleSize != nil {
+		lp.ConsoleWidth, lp.ConsoleHeight = uint16(p.ConsoleSize.Width), uint16(p.ConsoleSize.Height)
+	}
+	if c := p.Capabilities; c != nil {
+		lp.Capabilities = &configs.Capabilities{Bounding: c.Bounding, Effective: c.Effective, Inheritable: c.Inheritable, Permitted: c.Permitted, Ambient: c.Ambient}
+	}
+	for _, r := range p.Rlimits {
+		typ, ok := rlimits[strings.ToUpper(r.Type)]
+		if !ok {
+			return nil, fmt.Errorf("unknown rlimit %s", r.Type)
+		}
+		lp.Rlimits = append(lp.Rlimits, configs.Rlimit{Type: typ, Hard: r.Hard, Soft: r.Soft})
+	}
+	return lp, nil
+}
+
+var rlimits = map[string]int{
+	"RLIMIT_AS": unix.RLIMIT_AS, "RLIMIT_CORE": unix.RLIMIT_CORE, "RLIMIT_CPU": unix.RLIMIT_CPU, "RLIMIT_DATA": unix.RLIMIT_DATA,
+	"RLIMIT_FSIZE": unix.RLIMIT_FSIZE, "RLIMIT_LOCKS": unix.RLIMIT_LOCKS, "RLIMIT_MEMLOCK": unix.RLIMIT_MEMLOCK,
+	"RLIMIT_MSGQUEUE": unix.RLIMIT_MSGQUEUE, "RLIMIT_NICE": unix.RLIMIT_NICE, "RLIMIT_NOFILE": unix.RLIMIT_NOFILE,
+	"RLIMIT_NPROC": unix.RLIMIT_NPROC, "RLIMIT_RSS": unix.RLIMIT_RSS, "RLIMIT_RTPRIO": unix.RLIMIT_RTPRIO,
+	"RLIMIT_RTTIME": unix.RLIMIT_RTTIME, "RLIMIT_SIGPENDING": unix.RLIMIT_SIGPENDING, "RLIMIT_STACK": unix.RLIMIT_STACK,
+}
+
+// startError classifies libcontainer's words. They come out of the container's init as text, so there is nothing typed to
+// look at; this is the one place that does it.
+func startError(prefix string, err error) error {
+	msg := err.Error()
+	cause := shim.CauseOther
+	switch {
+	case strings.Contains(msg, "executable file not found"), strings.Contains(msg, "no such file or directory"):
+		cause = shim.CauseNotFound
+	case strings.Contains(msg, "permission denied"), strings.Contains(msg, "is a directory"), strings.Contains(msg, "exec format error"):
+		cause = shim.CauseNotExecutable
+	}
+	return &shim.StartError{Cause: cause, Message: prefix + msg + ": unknown"}
+}
