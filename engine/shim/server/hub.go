@@ -31,7 +31,7 @@ type hub struct {
 
 	in struct {
 		sync.Mutex
-		f      *os.File // write end of stdin or the console; nil when closed
+		f *os.File // write end of stdin or the console; nil when closed
 	}
 }
 

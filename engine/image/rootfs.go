@@ -1,0 +1,97 @@
+package image
+
+import (
+	"context"
+	"os"
+
+	"github.com/containerd/containerd/v2/core/leases"
+	"github.com/containerd/containerd/v2/core/mount"
+	"github.com/containerd/errdefs"
+	"github.com/containerd/platforms"
+	"github.com/opencontainers/image-spec/identity"
+	"golang.org/x/sys/unix"
+)
+
+var anyPlatform = platforms.All
+
+// syncFS writes the file system that holds dir to disk.
+func syncFS(dir string) error {
+	f, err := os.Open(dir)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	return unix.Syncfs(int(f.Fd()))
+}
+
+func leaseOf(id string) leases.Lease { return leases.Lease{ID: "container/" + id} }
+
+// Prepare makes the writable snapshot of a container, kept by the lease container/<id>. Idempotent.
+func (s *Service) Prepare(ctx context.Context, id string, img *Image) error {
+	ctx = ns(ctx)
+	if _, err := s.leases.Create(ctx, leases.WithID(leaseOf(id).ID)); err != nil && !errdefs.IsAlreadyExists(err) {
+		return err
+	}
+	ctx = leases.WithLease(ctx, leaseOf(id).ID)
+	parent := ""
+	if len(img.Layers) > 0 {
+		parent = identity.ChainID(img.Layers).String()
+	}
+	_, err := s.sn.Prepare(ctx, id, parent)
+	if errdefs.IsNotFound(err) { // a platform that was not unpacked yet
+		if err = s.unpack(ctx, img); err == nil {
+			_, err = s.sn.Prepare(ctx, id, parent)
+		}
+	}
+	if errdefs.IsAlreadyExists(err) {
+		return nil
+	}
+	return err
+}
+
+// Mounts tells how a container's root file system is mounted.
+func (s *Service) Mounts(ctx context.Context, id string) ([]mount.Mount, error) {
+	return s.sn.Mounts(ns(ctx), id)
+}
+
+// MountRootfs mounts it at target.
+func (s *Service) MountRootfs(ctx context.Context, id, target string) error {
+	ms, err := s.Mounts(ctx, id)
+	if err != nil {
+		return err
+	}
+	return mount.All(ms, target)
+}
+
+// RemoveRootfs removes the snapshot and the lease. No error if absent.
+func (s *Service) RemoveRootfs(ctx context.Context, id string) error {
+	ctx = ns(ctx)
+	if err := s.sn.Remove(ctx, id); err != nil && !errdefs.IsNotFound(err) {
+		return err
+	}
+	if err := s.leases.Delete(ctx, leaseOf(id)); err != nil && !errdefs.IsNotFound(err) {
+		return err
+	}
+	return nil
+}
+
+// RootfsIDs lists the containers that hold a lease, for sweeps.
+func (s *Service) RootfsIDs(ctx context.Context) ([]string, error) {
+	all, err := s.leases.List(ns(ctx))
+	if err != nil {
+		return nil, err
+	}
+	var out []string
+	for _, l := range all {
+		if len(l.ID) == len("container/")+64 && l.ID[:len("container/")] == "container/" {
+			out = append(out, l.ID[len("container/"):])
+		}
+	}
+	return out, nil
+}
+
+// Usage is what a container wrote, in bytes.
+func (s *Service) Usage(ctx context.Context, id string) (int64, error) {
+	u, err := s.sn.Usage(ns(ctx), id)
+	return u.Size, err
+}

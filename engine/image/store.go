@@ -1,0 +1,174 @@
+package image
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"sync"
+	"time"
+
+	"github.com/containerd/containerd/v2/core/content"
+	"github.com/containerd/containerd/v2/core/diff"
+	"github.com/containerd/containerd/v2/core/diff/apply"
+	"github.com/containerd/containerd/v2/core/images"
+	"github.com/containerd/containerd/v2/core/leases"
+	"github.com/containerd/containerd/v2/core/metadata"
+	"github.com/containerd/containerd/v2/core/snapshots"
+	"github.com/containerd/containerd/v2/pkg/namespaces"
+	"github.com/containerd/containerd/v2/plugins/content/local"
+	"github.com/containerd/containerd/v2/plugins/snapshots/native"
+	"github.com/containerd/containerd/v2/plugins/snapshots/overlay"
+	"github.com/containerd/containerd/v2/plugins/snapshots/overlay/overlayutils"
+	"github.com/opencontainers/go-digest"
+	"go.etcd.io/bbolt"
+
+	"github.com/berthd/berth/engine/event"
+	"github.com/berthd/berth/engine/image/registry"
+)
+
+// namespace is the one containerd namespace everything lives in.
+const namespace = "moby"
+
+// Options of a Service.
+type Options struct {
+	Root        string // data-root
+	Snapshotter string // overlayfs or native; "" = the best that works here
+	Registry    registry.Config
+	Publish     func(event.Event) // may be nil
+	Log         *slog.Logger
+	Now         func() time.Time // nil = time.Now
+}
+
+// Service owns the stores. Safe for concurrent use.
+type Service struct {
+	o        Options
+	bolt     *bbolt.DB
+	db       *metadata.DB
+	content  content.Store
+	sn       snapshots.Snapshotter
+	snName   string
+	images   images.Store
+	leases   leases.Manager
+	applier  diff.Applier
+	registry *registry.Client
+
+	mu struct {
+		sync.Mutex
+		inUse  func() []User
+		byID   map[digest.Digest]*Image // resolved images; content is immutable, so entries only ever go with their image
+		unpack map[digest.Digest]chan struct{}
+	}
+}
+
+// Open assembles the stores below root.
+func Open(ctx context.Context, o Options) (*Service, error) {
+	if o.Now == nil {
+		o.Now = time.Now
+	}
+	// containerd would run these programs if it found them in PATH; nothing outside this binary touches image data.
+	for _, k := range []string{"CONTAINERD_DISABLE_PIGZ", "CONTAINERD_DISABLE_IGZIP"} {
+		if err := os.Setenv(k, "1"); err != nil {
+			return nil, err
+		}
+	}
+	s := &Service{o: o, snName: o.Snapshotter, registry: registry.New(o.Registry)}
+	s.mu.byID = map[digest.Digest]*Image{}
+	s.mu.unpack = map[digest.Digest]chan struct{}{}
+	if err := os.MkdirAll(filepath.Join(o.Root, "snapshots"), 0o711); err != nil {
+		return nil, err
+	}
+	cs, err := local.NewStore(filepath.Join(o.Root, "content"))
+	if err != nil {
+		return nil, err
+	}
+	sn, err := s.snapshotter()
+	if err != nil {
+		return nil, err
+	}
+	s.bolt, err = bbolt.Open(filepath.Join(o.Root, "meta.db"), 0o600, &bbolt.Options{Timeout: 2 * time.Second, NoFreelistSync: true})
+	if err != nil {
+		return nil, fmt.Errorf("meta.db: %w", err)
+	}
+	s.db = metadata.NewDB(s.bolt, cs, map[string]snapshots.Snapshotter{s.snName: sn})
+	if err := s.db.Init(ctx); err != nil {
+		return nil, errors.Join(err, s.bolt.Close())
+	}
+	s.content, s.sn = s.db.ContentStore(), s.db.Snapshotter(s.snName)
+	s.images, s.leases = metadata.NewImageStore(s.db), metadata.NewLeaseManager(s.db)
+	s.applier = apply.NewFileSystemApplier(s.content)
+	return s, s.collect(ctx)
+}
+
+func (s *Service) snapshotter() (snapshots.Snapshotter, error) {
+	root := filepath.Join(s.o.Root, "snapshots")
+	if s.snName == "" || s.snName == "overlay2" || s.snName == "overlayfs" {
+		if err := overlayutils.Supported(root); err == nil {
+			s.snName = "overlayfs"
+			return overlay.NewSnapshotter(filepath.Join(root, s.snName), overlay.WithUpperdirLabel)
+		} else if s.snName != "" {
+			return nil, fmt.Errorf("storage driver %s: %w", s.snName, err)
+		}
+	}
+	s.snName = "native"
+	return native.NewSnapshotter(filepath.Join(root, s.snName))
+}
+
+// Close releases the files.
+func (s *Service) Close() error { return s.bolt.Close() }
+
+// SetInUse tells where to ask which containers need images.
+func (s *Service) SetInUse(f func() []User) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.mu.inUse = f
+}
+
+// Driver is the snapshotter's name, Status what `docker info` shows for it.
+func (s *Service) Driver() (name string, status [][2]string) {
+	return s.snName, [][2]string{{"driver-type", "io.containerd.snapshotter.v1"}}
+}
+
+func (s *Service) users() []User {
+	s.mu.Lock()
+	f := s.mu.inUse
+	s.mu.Unlock()
+	if f == nil {
+		return nil
+	}
+	return f()
+}
+
+func ns(ctx context.Context) context.Context { return namespaces.WithNamespace(ctx, namespace) }
+
+// leased runs f under a temporary lease: what it stores is kept until it returns, whatever becomes of this process.
+func (s *Service) leased(ctx context.Context, f func(ctx context.Context) error) error {
+	ctx = ns(ctx)
+	l, err := s.leases.Create(ctx, leases.WithRandomID(), leases.WithExpiration(24*time.Hour))
+	if err != nil {
+		return err
+	}
+	err = f(leases.WithLease(ctx, l.ID))
+	clean := ns(context.WithoutCancel(ctx))
+	if derr := s.leases.Delete(clean, l); derr != nil {
+		err = errors.Join(err, derr)
+	}
+	if err != nil {
+		err = errors.Join(err, s.collect(clean)) // what was half-made goes at once
+	}
+	return err
+}
+
+// collect removes what no image, lease or container needs.
+func (s *Service) collect(ctx context.Context) error {
+	_, err := s.db.GarbageCollect(ns(ctx))
+	return err
+}
+
+func (s *Service) publish(action, id, name string) {
+	if s.o.Publish != nil {
+		s.o.Publish(event.Event{Type: event.Image, Action: action, ID: id, Attributes: map[string]string{"name": name}, Time: s.o.Now().UTC()})
+	}
+}
