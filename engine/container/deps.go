@@ -1,0 +1,106 @@
+package container
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+	specs "github.com/opencontainers/runtime-spec/specs-go"
+
+	"github.com/berthd/berth/engine/event"
+	"github.com/berthd/berth/engine/image"
+	"github.com/berthd/berth/engine/internal/store"
+	"github.com/berthd/berth/engine/network"
+	"github.com/berthd/berth/engine/shim"
+	"github.com/berthd/berth/engine/volume"
+)
+
+// Rootfs is what a container needs of images.
+type Rootfs interface {
+	Resolve(ctx context.Context, ref string, p *ocispec.Platform) (*image.Image, error)
+	Prepare(ctx context.Context, id string, img *image.Image) error
+	MountRootfs(ctx context.Context, id, target string) error
+	RemoveRootfs(ctx context.Context, id string) error
+	RootfsIDs(ctx context.Context) ([]string, error)
+}
+
+// Networks is what a container needs of networks.
+type Networks interface {
+	Get(ref string) (*network.Network, error)
+	Plan(tx *store.Tx, containerID, name string, in network.Intent, d network.Draw) ([]network.Endpoint, error)
+	Apply(ctx context.Context, id string, eps []network.Endpoint) (*network.Sandbox, error)
+	Release(ctx context.Context, id string, eps []network.Endpoint) error
+	Forget(tx *store.Tx, id string) error
+	Event(action, id string, eps []network.Endpoint)
+	Reconcile(ctx context.Context, live func(id string) bool) error
+}
+
+// Volumes is what a container needs of volumes.
+type Volumes interface {
+	Create(ctx context.Context, o volume.CreateOptions) (*volume.Volume, error)
+	Remove(ctx context.Context, name string, force bool) error
+}
+
+// Runtime is what a container needs of shims.
+type Runtime interface {
+	BundleDir(id string) string
+	Launch(ctx context.Context, b shim.Bundle) (shim.Task, error)
+	Reattach(ctx context.Context, id string) (shim.Task, error)
+	ReadExit(id string) (shim.Exit, bool, error)
+	Sweep(ctx context.Context, keep func(id string) bool) error
+}
+
+// File is a file of the engine's that is mounted into a container.
+type File struct{ Source, Destination string }
+
+// SpecInput is everything an OCI specification is made from.
+type SpecInput struct {
+	C            *Snapshot
+	Rootfs       string // mounted
+	NetNS        string // "" = the host's
+	PIDNS, IPCNS string // of the container whose namespace is shared; "" = as the mode says
+	Files        []File
+}
+
+// SpecBuilder is engine/oci.
+type SpecBuilder interface {
+	Build(in SpecInput) (*specs.Spec, error)
+	Validate(c *Spec) error
+	ExecProcess(c *Snapshot, rootfs string, o ExecOptions) (*specs.Process, error)
+}
+
+// Deps of a Manager; all are needed.
+type Deps struct {
+	DB       *store.DB
+	Root     string // data-root/containers
+	ExecRoot string
+	Images   Rootfs
+	Networks Networks
+	Volumes  Volumes
+	Runtime  Runtime
+	Specs    SpecBuilder
+	Events   *event.Bus
+	Log      *slog.Logger
+	Defaults Defaults
+}
+
+// Defaults of the daemon for what a container does not say.
+type Defaults struct {
+	LogDriver     string
+	LogOptions    map[string]string
+	ShmSize       int64
+	CgroupV2      bool
+	DNS           []string
+	DNSSearch     []string
+	DNSOptions    []string
+	MaskedPaths   []string
+	ReadonlyPaths []string
+}
+
+func (d *Deps) validate() error {
+	if d.DB == nil || d.Images == nil || d.Networks == nil || d.Volumes == nil || d.Runtime == nil || d.Specs == nil || d.Events == nil || d.Log == nil {
+		return errors.New("container: a dependency is missing")
+	}
+	return nil
+}

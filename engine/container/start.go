@@ -1,0 +1,431 @@
+package container
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/berthd/berth/engine/internal/errkind"
+	"github.com/berthd/berth/engine/internal/fsx"
+	"github.com/berthd/berth/engine/internal/store"
+	"github.com/berthd/berth/engine/logs"
+	"github.com/berthd/berth/engine/network"
+	"github.com/berthd/berth/engine/shim"
+)
+
+// Start runs a container. Returns when its process runs and its network is up.
+//
+// Errors: ErrNotModified if it runs; ErrConflict if it is paused or being removed; *shim.StartError if the process could not
+// be executed: nothing of the attempt is left then, and an AutoRemove container is gone.
+func (m *Manager) Start(ctx context.Context, ref string) error {
+	e, err := m.find(ref)
+	if err != nil {
+		return err
+	}
+	if err := e.acquire(ctx); err != nil {
+		return err
+	}
+	err = m.startHolding(context.WithoutCancel(ctx), e, true)
+	e.release()
+	if err == nil || !e.now.Load().Spec.AutoRemove {
+		return err
+	}
+	var se *shim.StartError
+	if errors.As(err, &se) || e.now.Load().State.ErrorCode != 0 {
+		_ = m.remove(context.WithoutCancel(ctx), e, RemoveOptions{Volumes: true}) // what remains is tried again by Recover
+	}
+	return err
+}
+
+// startHolding does the work; the caller holds the slot.
+func (m *Manager) startHolding(ctx context.Context, e *entry, byUser bool) error {
+	ctx, cancel := context.WithTimeoutCause(ctx, 2*time.Minute, errors.New("starting took more than two minutes"))
+	defer cancel()
+	switch e.now.Load().State.Phase {
+	case Running, Starting:
+		return errkind.NotModified("container %s is running", e.id)
+	case Paused:
+		return errkind.Conflict("cannot start a paused container, try unpause instead")
+	case Removing, Dead:
+		return errkind.Conflict("container is marked for removal and cannot be started")
+	}
+	e.mu.Lock()
+	last := e.mu.run
+	e.mu.Unlock()
+	if last != nil {
+		<-last.clean // bounded: clean-up has deadlines of its own
+	}
+	in, err := intent(e.now.Load().Spec)
+	if err != nil {
+		return err
+	}
+	draw := network.NewDraw()
+	s, err := m.change(e, func(s *Snapshot) error {
+		p, err := s.State.next(trStart)
+		if err != nil {
+			return err
+		}
+		s.State.Before, s.State.Phase = s.State.Phase, p
+		s.State.Error, s.State.ErrorCode = "", 0
+		if byUser {
+			s.State.StopRequested = false
+		}
+		return nil
+	}, func(tx *store.Tx, s *Snapshot) error {
+		eps, err := m.d.Networks.Plan(tx, string(e.id), s.Name, in, draw)
+		s.Endpoints = eps
+		return err
+	})
+	if err != nil {
+		m.note(e, err)
+		return err
+	}
+	task, err := m.launch(ctx, e, s)
+	if err != nil {
+		m.failed(ctx, e, s, err)
+		return err
+	}
+	r := &run{exited: make(chan struct{}), clean: make(chan struct{})}
+	s, err = m.change(e, func(s *Snapshot) error {
+		p, err := s.State.next(trStarted)
+		s.State.Phase, s.State.Pid, s.State.StartedAt = p, task.Pid(), time.Now().UTC()
+		s.State.SandboxID = string(e.id)
+		s.State.Exit = nil
+		return err
+	}, nil)
+	if err != nil {
+		_ = task.KillAll(ctx) // the row could not be written: the task must not stay unknown
+		m.failed(ctx, e, e.now.Load(), err)
+		return err
+	}
+	e.mu.Lock()
+	e.mu.task, e.mu.run = task, r
+	if byUser {
+		e.mu.retries = 0
+	}
+	e.mu.Unlock()
+	m.d.Networks.Event("connect", string(e.id), s.Endpoints)
+	m.publish(s, "start")
+	m.wg.Add(1)
+	go m.watch(e, task, r)
+	return nil
+}
+
+// launch makes every effect of a start; after an error failed undoes them.
+func (m *Manager) launch(ctx context.Context, e *entry, s *Snapshot) (shim.Task, error) {
+	type netResult struct {
+		sb  *network.Sandbox
+		err error
+	}
+	nets := make(chan netResult, 1)
+	go func() {
+		sb, err := m.d.Networks.Apply(ctx, string(e.id), s.Endpoints)
+		nets <- netResult{sb, err}
+	}()
+	bundle := m.d.Runtime.BundleDir(string(e.id))
+	rootfs := filepath.Join(bundle, "rootfs")
+	files, err := func() ([]File, error) {
+		if err := os.MkdirAll(rootfs, 0o700); err != nil {
+			return nil, err
+		}
+		_ = os.Remove(filepath.Join(bundle, "exit.json")) // of an earlier life
+		if err := m.d.Images.MountRootfs(ctx, string(e.id), rootfs); err != nil {
+			return nil, fmt.Errorf("mount root file system: %w", err)
+		}
+		return m.files(s)
+	}()
+	n := <-nets
+	if err = errors.Join(err, n.err); err != nil {
+		return nil, err
+	}
+	for _, p := range s.Spec.Storage.Points {
+		if p.Type == "bind" && !p.SkipMountpointCreation {
+			if err := os.MkdirAll(p.Source, 0o755); err != nil && !errors.Is(err, os.ErrExist) {
+				return nil, fmt.Errorf("error while creating mount source path '%s': %w", p.Source, err)
+			}
+		}
+	}
+	spec, err := m.d.Specs.Build(SpecInput{C: s, Rootfs: rootfs, NetNS: n.sb.Path, Files: files})
+	if err != nil {
+		return nil, err
+	}
+	raw, err := json.Marshal(spec)
+	if err != nil {
+		return nil, err
+	}
+	if err := os.WriteFile(filepath.Join(bundle, "config.json"), raw, 0o600); err != nil {
+		return nil, err
+	}
+	p := s.Spec.Process
+	task, err := m.d.Runtime.Launch(ctx, shim.Bundle{ID: string(e.id), Dir: bundle, IO: shim.IO{
+		TTY: p.TTY, Stdin: p.OpenStdin, StdinOnce: p.StdinOnce, LogPath: m.logPath(e.id),
+		Log: logs.Config{Driver: s.Spec.Log.Driver, Options: s.Spec.Log.Options},
+	}})
+	if err != nil {
+		return nil, err
+	}
+	e.mu.Lock()
+	pending := e.mu.pending
+	e.mu.pending = nil
+	e.mu.Unlock()
+	for _, l := range pending {
+		l.connect(ctx, task)
+	}
+	if err := task.Start(ctx); err != nil {
+		_, derr := task.Delete(ctx)
+		return nil, errors.Join(err, derr)
+	}
+	return task, nil
+}
+
+// failed undoes a start and records why it failed.
+func (m *Manager) failed(ctx context.Context, e *entry, s *Snapshot, cause error) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 10*time.Second)
+	defer cancel()
+	if t, err := m.d.Runtime.Reattach(ctx, string(e.id)); err == nil {
+		_, _ = t.Delete(ctx) // RemoveBundle below tells
+	}
+	err := errors.Join(m.d.Networks.Release(ctx, string(e.id), s.Endpoints), shim.RemoveBundle(m.d.Runtime.BundleDir(string(e.id))))
+	if err != nil {
+		m.d.Log.Warn("undoing a failed start", "container", e.id, "error", err)
+	}
+	m.d.Networks.Event("disconnect", string(e.id), s.Endpoints)
+	e.mu.Lock()
+	for _, p := range e.mu.pending {
+		p.fail()
+	}
+	e.mu.pending = nil
+	e.mu.Unlock()
+	_, err = m.change(e, func(s *Snapshot) error {
+		p, err := s.State.next(trStartFailed)
+		s.State.Phase, s.Endpoints, s.State.Pid = p, nil, 0
+		s.State.Error, s.State.ErrorCode = cause.Error(), failureCode(cause)
+		return err
+	}, func(tx *store.Tx, _ *Snapshot) error { return m.d.Networks.Forget(tx, string(e.id)) })
+	if err != nil {
+		m.d.Log.Error("recording a failed start", "container", e.id, "error", err)
+	}
+}
+
+// note records why a start did not even begin.
+func (m *Manager) note(e *entry, cause error) {
+	_, err := m.change(e, func(s *Snapshot) error {
+		s.State.Error, s.State.ErrorCode = cause.Error(), failureCode(cause)
+		return nil
+	}, nil)
+	if err != nil {
+		m.d.Log.Error("recording a failed start", "container", e.id, "error", err)
+	}
+}
+
+func failureCode(err error) int {
+	var se *shim.StartError
+	if errors.As(err, &se) {
+		switch se.Cause {
+		case shim.CauseNotFound:
+			return 127
+		case shim.CauseNotExecutable:
+			return 126
+		}
+	}
+	return 128
+}
+
+func (m *Manager) dir(id ID) string     { return filepath.Join(m.d.Root, string(id)) }
+func (m *Manager) logPath(id ID) string { return filepath.Join(m.dir(id), string(id)+"-json.log") }
+
+// files writes hostname, hosts and resolv.conf.
+func (m *Manager) files(s *Snapshot) ([]File, error) {
+	dir := m.dir(s.ID)
+	if err := fsx.MkdirAll("container.dir", dir, 0o710); err != nil {
+		return nil, err
+	}
+	hosts := "127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\nfe00::\tip6-localnet\nff00::\tip6-mcastprefix\nff02::1\tip6-allnodes\nff02::2\tip6-allrouters\n"
+	if s.Spec.Network.Mode == network.Host {
+		if b, err := os.ReadFile("/etc/hosts"); err == nil {
+			hosts = string(b)
+		}
+	}
+	gateway := ""
+	for _, ep := range s.Endpoints {
+		if ep.Gateway4.IsValid() {
+			gateway = ep.Gateway4.String()
+		}
+	}
+	for _, h := range s.Spec.Network.ExtraHosts {
+		name, ip, _ := strings.Cut(h, ":")
+		if ip == "host-gateway" {
+			ip = gateway
+		}
+		hosts += ip + "\t" + name + "\n"
+	}
+	for _, ep := range s.Endpoints {
+		if ep.IPv4.IsValid() {
+			hosts += ep.IPv4.Addr().String() + "\t" + s.Spec.Hostname + "\n"
+		}
+	}
+	out := []File{}
+	for name, text := range map[string]string{"hosts": hosts, "hostname": s.Spec.Hostname + "\n", "resolv.conf": m.resolv(s.Spec)} {
+		p := filepath.Join(dir, name)
+		// Not durable on purpose: it is written anew at every start.
+		if err := os.WriteFile(p, []byte(text), 0o644); err != nil { //nolint:forbidigo // see above
+			return nil, err
+		}
+		out = append(out, File{p, "/etc/" + name})
+	}
+	return out, nil
+}
+
+func (m *Manager) resolv(s *Spec) string {
+	r := network.HostResolv()
+	pick := func(user, daemon, host []string) []string {
+		if len(user) > 0 {
+			return user
+		}
+		if len(daemon) > 0 {
+			return daemon
+		}
+		return host
+	}
+	d := m.d.Defaults
+	var b strings.Builder
+	for _, n := range pick(s.Network.DNS, d.DNS, r.Nameservers) {
+		b.WriteString("nameserver " + n + "\n")
+	}
+	if search := pick(s.Network.DNSSearch, d.DNSSearch, r.Search); len(search) > 0 && search[0] != "." {
+		b.WriteString("search " + strings.Join(search, " ") + "\n")
+	}
+	if o := pick(s.Network.DNSOptions, d.DNSOptions, r.Options); len(o) > 0 {
+		b.WriteString("options " + strings.Join(o, " ") + "\n")
+	}
+	return b.String()
+}
+
+// watch waits for the end of one life and carries it through.
+func (m *Manager) watch(e *entry, t shim.Task, r *run) {
+	defer m.wg.Done()
+	exit, err := t.Wait(m.life)
+	if m.life.Err() != nil {
+		return // the daemon goes, the container stays
+	}
+	if err != nil {
+		m.d.Log.Error("the shim of a container is gone", "container", e.id, "error", err)
+		exit = shim.Exit{Code: 255, At: time.Now().UTC()}
+		if rec, ok, _ := m.d.Runtime.ReadExit(string(e.id)); ok {
+			exit = rec
+		}
+	}
+	m.ended(e, t, r, exit)
+}
+
+// ended records an exit, undoes the effects, and does what the policies say.
+func (m *Manager) ended(e *entry, t shim.Task, r *run, exit shim.Exit) {
+	before := e.now.Load()
+	ran := exit.At.Sub(before.State.StartedAt)
+	e.mu.Lock()
+	if ran >= 10*time.Second {
+		e.mu.retries = 0
+	}
+	again, delay := decide(before.Spec.Restart, exit, before.State.StopRequested, e.mu.retries)
+	if again {
+		e.mu.retries++
+	}
+	e.mu.Unlock()
+	s, err := m.change(e, func(s *Snapshot) error {
+		tr := trExit
+		if again {
+			tr = trExitRestart
+			s.State.RestartCount++
+		}
+		p, err := s.State.next(tr)
+		s.State.Phase, s.State.Pid, s.State.Exit, s.State.FinishedAt = p, 0, &exit, exit.At
+		s.State.SandboxID, s.Endpoints = "", nil
+		return err
+	}, func(tx *store.Tx, _ *Snapshot) error { return m.d.Networks.Forget(tx, string(e.id)) })
+	if err != nil {
+		m.d.Log.Error("recording an exit", "container", e.id, "error", err)
+		s = e.now.Load()
+	}
+	m.publish(s, "die", "exitCode", strconv.Itoa(exit.Code), "execDuration", strconv.Itoa(int(ran.Seconds())))
+	close(r.exited)
+	if !s.Spec.AutoRemove {
+		e.tell(s, false)
+	}
+	m.undo(e, t, before)
+	close(r.clean)
+	switch {
+	case s.Spec.AutoRemove:
+		e.tell(s, false)
+		ctx := context.WithoutCancel(m.life)
+		if err := m.remove(ctx, e, RemoveOptions{Volumes: true}); err != nil {
+			m.d.Log.Warn("removing after the exit", "container", e.id, "error", err)
+		}
+	case again:
+		m.wg.Add(1)
+		go m.again(e, delay)
+	}
+}
+
+// undo takes back what a start did. It is idempotent and has its own deadline.
+func (m *Manager) undo(e *entry, t shim.Task, before *Snapshot) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(m.life), 15*time.Second)
+	defer cancel()
+	var errs []error
+	if t != nil {
+		_, err := t.Delete(ctx)
+		errs = append(errs, err)
+	}
+	errs = append(errs, m.d.Networks.Release(ctx, string(e.id), before.Endpoints), shim.RemoveBundle(m.d.Runtime.BundleDir(string(e.id))))
+	m.d.Networks.Event("disconnect", string(e.id), before.Endpoints)
+	if err := errors.Join(errs...); err != nil {
+		m.d.Log.Warn("cleaning up after an exit", "container", e.id, "error", err)
+	}
+	e.mu.Lock()
+	e.mu.task = nil
+	e.mu.Unlock()
+}
+
+// decide says whether the engine starts a container again, and when. Source: dockerd's policies; 100 ms doubling to a minute.
+func decide(p RestartPolicy, exit shim.Exit, stopRequested bool, retries int) (bool, time.Duration) {
+	if stopRequested {
+		return false, 0
+	}
+	delay := min(time.Minute, 100*time.Millisecond<<min(retries, 10))
+	switch p.Name {
+	case "always", "unless-stopped":
+		return true, delay
+	case "on-failure":
+		return exit.Code != 0 && (p.MaxRetries == 0 || retries < p.MaxRetries), delay
+	}
+	return false, 0
+}
+
+func (m *Manager) again(e *entry, delay time.Duration) {
+	defer m.wg.Done()
+	select {
+	case <-m.life.Done():
+		return
+	case <-time.After(delay):
+	}
+	if e.acquire(m.life) != nil {
+		return
+	}
+	defer e.release()
+	s := e.now.Load()
+	if s.State.Phase != Restarting {
+		return
+	}
+	if s.State.StopRequested {
+		_, _ = m.change(e, func(s *Snapshot) error { s.State.Phase = Exited; return nil }, nil) // nothing more to do
+		return
+	}
+	if err := m.startHolding(context.WithoutCancel(m.life), e, false); err != nil {
+		m.d.Log.Warn("restarting by policy", "container", e.id, "error", err)
+	}
+}
