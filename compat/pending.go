@@ -1,0 +1,53 @@
+package compat
+
+import (
+	"strings"
+
+	"github.com/berthd/berth/compat/wire"
+)
+
+// notYet lists the operations that are not there yet: they say so with 501.
+var notYet = []string{
+	"GET /containers/{id}/top", "GET /containers/{id}/changes", "GET /containers/{id}/export", "GET /containers/{id}/stats",
+	"POST /containers/{id}/update", "GET /containers/{id}/attach/ws", "HEAD /containers/{id}/archive", "GET /containers/{id}/archive",
+	"PUT /containers/{id}/archive", "POST /containers/prune", "POST /build", "POST /build/prune", "POST /build/cancel",
+	"POST /images/prune", "GET /images/search", "POST /images/{name...}/push", "POST /auth", "POST /commit", "GET /images/{name...}/get",
+	"GET /images/get", "GET /system/df", "GET /distribution/{name...}/json", "POST /session", "POST /grpc",
+	"POST /networks/create", "DELETE /networks/{id}", "POST /networks/{id}/connect", "POST /networks/{id}/disconnect", "POST /networks/prune",
+	"PUT /volumes/{name}", "POST /volumes/prune",
+	"GET /plugins/privileges", "POST /plugins/pull", "GET /plugins/{name...}/json", "DELETE /plugins/{name...}", "POST /plugins/{name...}/enable",
+	"POST /plugins/{name...}/disable", "POST /plugins/{name...}/upgrade", "POST /plugins/create", "POST /plugins/{name...}/push", "POST /plugins/{name...}/set",
+}
+
+// noSwarm lists what answers as a daemon that is in no swarm.
+var noSwarm = []string{
+	"GET /swarm", "POST /swarm/init", "POST /swarm/join", "POST /swarm/leave", "POST /swarm/update", "GET /swarm/unlockkey", "POST /swarm/unlock",
+	"GET /nodes", "GET /nodes/{id}", "DELETE /nodes/{id}", "POST /nodes/{id}/update",
+	"GET /services", "POST /services/create", "GET /services/{id}", "DELETE /services/{id}", "POST /services/{id}/update", "GET /services/{id}/logs",
+	"GET /tasks", "GET /tasks/{id}", "GET /tasks/{id}/logs",
+	"GET /secrets", "POST /secrets/create", "GET /secrets/{id}", "DELETE /secrets/{id}", "POST /secrets/{id}/update",
+	"GET /configs", "POST /configs/create", "GET /configs/{id}", "DELETE /configs/{id}", "POST /configs/{id}/update",
+}
+
+func pending() []route {
+	var out []route
+	add := func(op string, h handler) {
+		m, p, _ := strings.Cut(op, " ")
+		out = append(out, route{method: m, pattern: p, success: 200, handler: h})
+	}
+	for _, op := range notYet {
+		add(op, func(*Server, *Ctx) (any, error) { return nil, wire.NotYet(op) })
+	}
+	for _, op := range noSwarm {
+		add(op, func(*Server, *Ctx) (any, error) {
+			switch op {
+			case "POST /swarm/leave":
+				return nil, wire.Unavailable("This node is not part of a swarm")
+			case "POST /swarm/init", "POST /swarm/join":
+				return nil, wire.NotYet(op)
+			}
+			return nil, wire.Unavailable(`This node is not a swarm manager. Use "docker swarm init" or "docker swarm join" to connect this node to swarm and try again.`)
+		})
+	}
+	return out
+}
