@@ -1,0 +1,216 @@
+package wire
+
+import (
+	"fmt"
+	"maps"
+	"net/netip"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/docker/docker/api/types/container"
+	"github.com/docker/docker/api/types/mount"
+	"github.com/docker/docker/api/types/network"
+	"github.com/docker/docker/api/types/storage"
+	"github.com/docker/go-connections/nat"
+	"github.com/docker/go-units"
+	"github.com/opencontainers/go-digest"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+
+	domain "github.com/berthd/berth/engine/container"
+	dnet "github.com/berthd/berth/engine/network"
+)
+
+// Facts are what an inspect shows beside the snapshot itself.
+type Facts struct {
+	Driver  string // of storage
+	Dir     string // the container's own directory
+	LogPath string
+	ExecIDs []string
+}
+
+// status is Docker's word for a phase; Starting shows as what was before.
+func statusWord(s *domain.State) domain.Phase {
+	if s.Phase == domain.Starting {
+		return s.Before
+	}
+	return s.Phase
+}
+
+// Inspect is the long form of a container.
+func Inspect(s *domain.Snapshot, f Facts) *container.InspectResponse {
+	word := statusWord(&s.State)
+	argv := s.Spec.Process.Argv()
+	st := &container.State{
+		Status: string(word), Running: word.Live() || word == domain.Restarting, Paused: word == domain.Paused, Restarting: word == domain.Restarting,
+		Dead: word == domain.Dead, Pid: s.State.Pid, ExitCode: s.State.ExitCode(), Error: s.State.Error, StartedAt: stamp(s.State.StartedAt), FinishedAt: stamp(s.State.FinishedAt),
+	}
+	if s.State.Exit != nil {
+		st.OOMKilled = s.State.Exit.OOMKilled
+	}
+	base := &container.ContainerJSONBase{
+		ID: string(s.ID), Created: stamp(s.Created), Path: argv[0], Args: argv[1:], State: st, Image: s.Spec.Image.ID, Name: "/" + s.Name, RestartCount: s.State.RestartCount,
+		Driver: f.Driver, Platform: "linux", HostConfig: HostConfig(s.Spec), ExecIDs: f.ExecIDs, GraphDriver: storage.DriverData{Name: f.Driver},
+	}
+	if !s.State.StartedAt.IsZero() {
+		base.ResolvConfPath, base.HostnamePath, base.HostsPath = f.Dir+"/resolv.conf", f.Dir+"/hostname", f.Dir+"/hosts"
+		if s.Spec.Log.Driver != "none" {
+			base.LogPath = f.LogPath
+		}
+	}
+	r := &container.InspectResponse{ContainerJSONBase: base, Mounts: mounts(s, false), Config: Config(s.Spec), NetworkSettings: networkSettings(s)}
+	r.ImageManifestDescriptor = manifest(s)
+	return r
+}
+
+func manifest(s *domain.Snapshot) *ocispec.Descriptor {
+	i := s.Spec.Image
+	return &ocispec.Descriptor{MediaType: i.ManifestMediaType, Digest: digest.Digest(i.Manifest), Size: i.ManifestSize, Platform: &ocispec.Platform{OS: i.OS, Architecture: i.Arch, Variant: i.Variant}}
+}
+
+func mounts(s *domain.Snapshot, list bool) []container.MountPoint {
+	out := []container.MountPoint{}
+	for _, p := range s.Spec.Storage.Points {
+		m := container.MountPoint{Type: mount.Type(p.Type), Name: p.Name, Source: p.Source, Destination: p.Destination, Driver: p.Driver, Mode: p.Mode, RW: p.RW, Propagation: mount.Propagation(p.Propagation)}
+		if list && p.Type == "volume" {
+			m.Source = ""
+		}
+		out = append(out, m)
+	}
+	return out
+}
+
+func addr(a netip.Addr) string {
+	if !a.IsValid() {
+		return ""
+	}
+	return a.String()
+}
+
+// networks shows what the user asked for and, while it runs, what came of it.
+func networks(s *domain.Snapshot) map[string]*network.EndpointSettings {
+	out := map[string]*network.EndpointSettings{}
+	mode := s.Spec.Network.Mode
+	if strings.HasPrefix(mode, "container:") {
+		return out
+	}
+	names := slices.Collect(maps.Keys(s.Spec.Network.Attachments))
+	if !slices.Contains(names, mode) {
+		names = append(names, mode)
+	}
+	for _, n := range names {
+		a := s.Spec.Network.Attachments[n]
+		e := &network.EndpointSettings{Links: a.Links, Aliases: a.Aliases, MacAddress: a.MAC, DriverOpts: a.DriverOpts, GwPriority: a.GwPriority}
+		if a.HasIPAM {
+			e.IPAMConfig = &network.EndpointIPAMConfig{IPv4Address: addr(a.IPv4), IPv6Address: addr(a.IPv6)}
+		}
+		for _, ep := range s.Endpoints {
+			if ep.Name == n {
+				e.NetworkID, e.EndpointID, e.Gateway, e.MacAddress = string(ep.Network), ep.ID, addr(ep.Gateway4), ep.MAC
+				if ep.IPv4.IsValid() {
+					e.IPAddress, e.IPPrefixLen = ep.IPv4.Addr().String(), ep.IPv4.Bits()
+				}
+			}
+		}
+		out[n] = e
+	}
+	return out
+}
+
+func networkSettings(s *domain.Snapshot) *container.NetworkSettings {
+	n := &container.NetworkSettings{Networks: networks(s)}
+	n.Ports = nat.PortMap{}
+	if s.State.Phase.Live() {
+		for p := range s.Spec.Network.ExposedPorts {
+			n.Ports[nat.Port(p)] = nil
+		}
+	}
+	n.SandboxID = s.State.SandboxID
+	for _, ep := range s.Endpoints {
+		for _, p := range ep.Ports {
+			k := nat.Port(fmt.Sprintf("%d/%s", p.Container.Number, p.Container.Proto))
+			n.Ports[k] = append(n.Ports[k], nat.PortBinding{HostIP: p.HostIP.String(), HostPort: strconv.Itoa(int(p.HostPort))})
+		}
+		if ep.Name == dnet.Bridge && ep.IPv4.IsValid() {
+			n.EndpointID, n.Gateway, n.IPAddress, n.IPPrefixLen, n.MacAddress = ep.ID, addr(ep.Gateway4), ep.IPv4.Addr().String(), ep.IPv4.Bits(), ep.MAC
+		}
+	}
+	return n
+}
+
+// Summary is the short form of a container. image is the name to show.
+func Summary(s *domain.Snapshot, image string, now time.Time) container.Summary {
+	c := container.Summary{
+		ID: string(s.ID), Names: []string{"/" + s.Name}, Image: image, ImageID: s.Spec.Image.ID, Command: command(s.Spec.Process.Argv()), Created: s.Created.Unix(),
+		Ports: ports(s), Labels: s.Spec.Labels, State: container.ContainerState(statusWord(&s.State)), Status: Status(s, now), NetworkSettings: &container.NetworkSettingsSummary{Networks: networks(s)},
+		Mounts: mounts(s, true), ImageManifestDescriptor: manifest(s),
+	}
+	c.HostConfig.NetworkMode = s.Spec.Network.Mode
+	c.HostConfig.Annotations = s.Spec.Annotations
+	return c
+}
+
+func command(argv []string) string {
+	out := slices.Clone(argv)
+	for i, a := range out {
+		if strings.Contains(a, " ") {
+			out[i] = "'" + a + "'"
+		}
+	}
+	return strings.Join(out, " ")
+}
+
+func ports(s *domain.Snapshot) []container.Port {
+	out := []container.Port{}
+	if !s.State.Phase.Live() {
+		return out
+	}
+	published := map[string]bool{}
+	for _, ep := range s.Endpoints {
+		for _, p := range ep.Ports {
+			published[fmt.Sprintf("%d/%s", p.Container.Number, p.Container.Proto)] = true
+			out = append(out, container.Port{IP: p.HostIP.String(), PrivatePort: p.Container.Number, PublicPort: p.HostPort, Type: string(p.Container.Proto)})
+		}
+	}
+	for _, k := range slices.Sorted(maps.Keys(s.Spec.Network.ExposedPorts)) {
+		if !published[k] {
+			num, proto, _ := strings.Cut(k, "/")
+			n, _ := strconv.ParseUint(num, 10, 16)
+			out = append(out, container.Port{PrivatePort: uint16(n), Type: proto})
+		}
+	}
+	return out
+}
+
+// Status is the sentence that lists show.
+func Status(s *domain.Snapshot, now time.Time) string {
+	ago := func(t time.Time) string { return units.HumanDuration(now.Sub(t)) }
+	switch word := statusWord(&s.State); word {
+	case domain.Running:
+		return "Up " + ago(s.State.StartedAt)
+	case domain.Paused:
+		return "Up " + ago(s.State.StartedAt) + " (Paused)"
+	case domain.Restarting:
+		return fmt.Sprintf("Restarting (%d) %s ago", s.State.ExitCode(), ago(s.State.FinishedAt))
+	case domain.Removing:
+		return "Removal In Progress"
+	case domain.Dead:
+		return "Dead"
+	case domain.Created:
+		return "Created"
+	}
+	return fmt.Sprintf("Exited (%d) %s ago", s.State.ExitCode(), ago(s.State.FinishedAt))
+}
+
+// Network is the form of a network in lists; inspect adds the containers.
+func Network(n *dnet.Network) network.Inspect {
+	out := network.Inspect{
+		Name: n.Name, ID: string(n.ID), Created: n.Created, Scope: "local", Driver: n.Driver, EnableIPv4: n.EnableIPv4, EnableIPv6: n.EnableIPv6, Internal: n.Internal,
+		Attachable: n.Attachable, Options: n.Options, Labels: n.Labels, IPAM: network.IPAM{Driver: n.IPAM.Driver, Options: n.IPAM.Options}, Containers: map[string]network.EndpointResource{},
+	}
+	for _, p := range n.IPAM.Pools {
+		out.IPAM.Config = append(out.IPAM.Config, network.IPAMConfig{Subnet: p.Subnet.String(), Gateway: addr(p.Gateway)})
+	}
+	return out
+}
