@@ -16,7 +16,6 @@ build: setup-build ## the three programs, all static
 	mkdir -p bin
 	CGO_ENABLED=0 go build -trimpath -ldflags '$(LDFLAGS)' -o bin/berthd ./cmd/berthd
 	CGO_ENABLED=1 go build -trimpath -tags 'seccomp netgo osusergo runc_nocriu' -ldflags '$(LDFLAGS) -linkmode external -extldflags "-static"' -o bin/berth-shim ./cmd/berth-shim
-	CGO_ENABLED=0 go build -trimpath -ldflags '$(LDFLAGS)' -o bin/berth-conformance ./cmd/berth-conformance
 
 setup-build:
 	@hack/setup build

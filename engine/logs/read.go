@@ -189,7 +189,7 @@ func (r *reader) drain(br *bufio.Reader) error {
 		if err != nil {
 			return err
 		}
-		if err := r.emit(line); err != nil {
+		if err := r.emit(line, false); err != nil {
 			return err
 		}
 	}
@@ -258,7 +258,7 @@ func (r *reader) from(f *os.File, offset int64) (int64, error) {
 			return n, err
 		}
 		n += int64(len(line))
-		if err := r.emit(line); err != nil {
+		if err := r.emit(line, br.Buffered() == 0); err != nil {
 			return n, err
 		}
 	}
@@ -302,7 +302,7 @@ func readLine(br *bufio.Reader) ([]byte, error) {
 	return long, err
 }
 
-func (r *reader) emit(line []byte) error {
+func (r *reader) emit(line []byte, last bool) error {
 	if r.ctx.Err() != nil {
 		return errStop
 	}
@@ -320,6 +320,7 @@ func (r *reader) emit(line []byte) error {
 	if !r.o.Until.IsZero() && rec.Time.After(r.o.Until) {
 		return errStop
 	}
+	rec.Last = last
 	if !r.yield(rec, nil) {
 		return errStop
 	}

@@ -34,6 +34,7 @@ type Record struct {
 	Line    []byte            // with its newline, if it had one; pieces of a long line but the last have none
 	Partial bool              // more of the same line follows
 	Attrs   map[string]string // from log options labels and env; shown by details=1
+	Last    bool              // set by Read: nothing more is at hand right now, so what was collected should be sent on
 }
 
 // Writer takes the output of one container. The shim is its only user. Not safe for concurrent use.

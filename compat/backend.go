@@ -1,0 +1,95 @@
+package compat
+
+import (
+	"context"
+	"io"
+	"iter"
+	"time"
+
+	"github.com/opencontainers/go-digest"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+
+	"github.com/berthd/berth/engine/container"
+	"github.com/berthd/berth/engine/event"
+	"github.com/berthd/berth/engine/image"
+	"github.com/berthd/berth/engine/network"
+	"github.com/berthd/berth/engine/volume"
+)
+
+// Backend is what the handlers need of the engine.
+type Backend struct {
+	Containers containers
+	Images     images
+	Networks   networks
+	Volumes    volumes
+	Events     events
+	System     func() Info
+}
+
+type containers interface {
+	Create(ctx context.Context, o container.CreateOptions) (container.ID, []string, error)
+	Start(ctx context.Context, ref string) error
+	Stop(ctx context.Context, ref string, o container.StopOptions) error
+	Restart(ctx context.Context, ref string, o container.StopOptions) error
+	Kill(ctx context.Context, ref, signal string) error
+	Pause(ctx context.Context, ref string) error
+	Unpause(ctx context.Context, ref string) error
+	Remove(ctx context.Context, ref string, o container.RemoveOptions) error
+	Rename(ctx context.Context, ref, name string) error
+	Resize(ctx context.Context, ref string, rows, cols uint16) error
+	Wait(ctx context.Context, ref string, c container.WaitCondition) (<-chan container.WaitResult, error)
+	Attach(ctx context.Context, ref string, o container.AttachOptions) (*container.Streams, error)
+	Logs(ctx context.Context, ref string, o container.LogOptions) (*container.LogReader, error)
+	Get(ref string) (*container.Snapshot, error)
+	List() []*container.Snapshot
+	ExecCreate(ctx context.Context, ref string, o container.ExecOptions) (string, error)
+	ExecStart(ctx context.Context, id string, o container.ExecStartOptions) (*container.Streams, error)
+	ExecGet(id string) (*container.Exec, error)
+	ExecResize(ctx context.Context, id string, rows, cols uint16) error
+	ExecIDs(id container.ID) []string
+	LogPath(id container.ID) string
+	Dir(id container.ID) string
+}
+
+type images interface {
+	Resolve(ctx context.Context, ref string, p *ocispec.Platform) (*image.Image, error)
+	Load(ctx context.Context, r io.Reader, o image.LoadOptions, p image.ProgressFunc) error
+	Import(ctx context.Context, r io.Reader, o image.ImportOptions) (digest.Digest, error)
+	Pull(ctx context.Context, o image.PullOptions, p image.ProgressFunc) error
+	List(ctx context.Context, o image.ListOptions) ([]image.Summary, error)
+	Inspect(ctx context.Context, ref string, p *ocispec.Platform) (*image.Details, error)
+	History(ctx context.Context, ref string) ([]image.HistoryEntry, error)
+	Tag(ctx context.Context, src, repo, tag string) error
+	Delete(ctx context.Context, ref string, o image.DeleteOptions) ([]image.Deleted, error)
+	Driver() (string, [][2]string)
+}
+
+type networks interface {
+	Get(ref string) (*network.Network, error)
+	List() []*network.Network
+	Containers(id network.ID) (map[string]network.Endpoint, error)
+}
+
+type volumes interface {
+	Create(ctx context.Context, o volume.CreateOptions) (*volume.Volume, error)
+	Get(name string) (*volume.Volume, error)
+	List() ([]*volume.Volume, error)
+	Remove(ctx context.Context, name string, force bool) error
+}
+
+type events interface {
+	Subscribe(ctx context.Context, match func(*event.Event) bool, since, until time.Time) iter.Seq[event.Event]
+}
+
+// Info is what the host and the daemon are.
+type Info struct {
+	ID, Name, Root, Kernel, OS, Arch string
+	CPUs                             int
+	Memory                           int64
+	CgroupVersion, Commit, GoVersion string
+	LiveRestore, Debug               bool
+	Goroutines, Files                int
+	InsecureRegistries, Mirrors      []string
+	Labels                           []string
+	SwapLimit, PidsLimit             bool
+}

@@ -1,0 +1,378 @@
+package compat
+
+import (
+	"context"
+	"encoding/json"
+	"io"
+	"net/http"
+	"regexp"
+	"strconv"
+	"strings"
+	"time"
+
+	api "github.com/docker/docker/api/types/container"
+
+	"github.com/berthd/berth/compat/stream"
+	"github.com/berthd/berth/compat/wire"
+	"github.com/berthd/berth/engine/container"
+	"github.com/berthd/berth/engine/logs"
+	"github.com/berthd/berth/engine/shim"
+)
+
+func (s *Server) containerCreate(c *Ctx) (any, error) {
+	var r api.CreateRequest
+	if err := c.decode(&r, false); err != nil {
+		return nil, err
+	}
+	spec, err := wire.ToSpec(&r, c.query.Get("platform"))
+	if err != nil {
+		return nil, err
+	}
+	id, warnings, err := s.Containers.Create(c.Context(), container.CreateOptions{
+		Name: c.query.Get("name"), Spec: spec, OldIPCDefault: c.version < 40, OldCgroupnsDefault: c.version < 41,
+	})
+	if err != nil {
+		return nil, err
+	}
+	if warnings == nil {
+		warnings = []string{}
+	}
+	return api.CreateResponse{ID: string(id), Warnings: warnings}, nil
+}
+
+func (s *Server) containerStart(c *Ctx) (any, error) {
+	return nil, s.Containers.Start(c.Context(), c.Param("id"))
+}
+
+func (s *Server) stopOptions(c *Ctx) (o container.StopOptions, err error) {
+	o.Signal = c.query.Get("signal")
+	if t := c.query.Get("t"); t != "" {
+		n, err := wire.Int("value for 't'", t, 0)
+		if err != nil {
+			return o, err
+		}
+		o.Grace = &n
+	}
+	return o, nil
+}
+
+func (s *Server) containerStop(c *Ctx) (any, error) {
+	o, err := s.stopOptions(c)
+	if err != nil {
+		return nil, err
+	}
+	return nil, s.Containers.Stop(c.Context(), c.Param("id"), o)
+}
+
+func (s *Server) containerRestart(c *Ctx) (any, error) {
+	o, err := s.stopOptions(c)
+	if err != nil {
+		return nil, err
+	}
+	return nil, s.Containers.Restart(c.Context(), c.Param("id"), o)
+}
+
+func (s *Server) containerKill(c *Ctx) (any, error) {
+	return nil, s.Containers.Kill(c.Context(), c.Param("id"), c.query.Get("signal"))
+}
+
+func (s *Server) containerPause(c *Ctx) (any, error) {
+	return nil, s.Containers.Pause(c.Context(), c.Param("id"))
+}
+
+func (s *Server) containerUnpause(c *Ctx) (any, error) {
+	return nil, s.Containers.Unpause(c.Context(), c.Param("id"))
+}
+
+func (s *Server) containerRename(c *Ctx) (any, error) {
+	return nil, s.Containers.Rename(c.Context(), c.Param("id"), c.query.Get("name"))
+}
+
+func (s *Server) size(c *Ctx) (rows, cols uint16, err error) {
+	h, err := strconv.ParseUint(c.query.Get("h"), 10, 16)
+	if err != nil {
+		return 0, 0, wire.Invalid("invalid resize height %q: invalid syntax", c.query.Get("h"))
+	}
+	w, err := strconv.ParseUint(c.query.Get("w"), 10, 16)
+	if err != nil {
+		return 0, 0, wire.Invalid("invalid resize width %q: invalid syntax", c.query.Get("w"))
+	}
+	return uint16(h), uint16(w), nil
+}
+
+func (s *Server) containerResize(c *Ctx) (any, error) {
+	rows, cols, err := s.size(c)
+	if err != nil {
+		return nil, err
+	}
+	return nil, s.Containers.Resize(c.Context(), c.Param("id"), rows, cols)
+}
+
+func (s *Server) containerRemove(c *Ctx) (any, error) {
+	return nil, s.Containers.Remove(c.Context(), c.Param("id"), container.RemoveOptions{Force: c.flag("force"), Volumes: c.flag("v")})
+}
+
+func (s *Server) containerInspect(c *Ctx) (any, error) {
+	sn, err := s.Containers.Get(c.Param("id"))
+	if err != nil {
+		return nil, err
+	}
+	driver, _ := s.Images.Driver()
+	return wire.Inspect(sn, wire.Facts{Driver: driver, Dir: s.Containers.Dir(sn.ID), LogPath: s.Containers.LogPath(sn.ID), ExecIDs: s.Containers.ExecIDs(sn.ID)}), nil
+}
+
+func (s *Server) containerList(c *Ctx) (any, error) {
+	f, err := wire.ParseFilters(c.query.Get("filters"), "id", "name", "label", "status", "ancestor", "exited", "before", "since", "network", "volume", "health", "publish", "expose", "is-task", "isolation")
+	if err != nil {
+		return nil, err
+	}
+	limit, err := wire.Int("limit", c.query.Get("limit"), 0)
+	if err != nil {
+		return nil, err
+	}
+	keep, err := s.listFilter(c.Context(), f)
+	if err != nil {
+		return nil, err
+	}
+	all := c.flag("all") || limit > 0 || len(f["status"]) > 0
+	now := time.Now()
+	out := []api.Summary{}
+	for _, sn := range s.Containers.List() {
+		if !all && !sn.State.Phase.Live() && sn.State.Phase != container.Restarting || !keep(sn) {
+			continue
+		}
+		out = append(out, wire.Summary(sn, s.imageName(sn), now))
+		if limit > 0 && len(out) == limit {
+			break
+		}
+	}
+	return out, nil
+}
+
+// imageName is the name a container was made with, or the image's id if the name means another image now.
+func (s *Server) imageName(sn *container.Snapshot) string { return sn.Spec.Image.Ref }
+
+func (s *Server) listFilter(ctx context.Context, f wire.Filters) (container.ListFilter, error) {
+	for _, st := range f["status"] {
+		switch st {
+		case "created", "running", "paused", "restarting", "removing", "exited", "dead":
+		default:
+			return nil, wire.Invalid("invalid filter 'status=%s'", st)
+		}
+	}
+	var before, since *container.Snapshot
+	for k, dst := range map[string]**container.Snapshot{"before": &before, "since": &since} {
+		for _, ref := range f[k] {
+			sn, err := s.Containers.Get(ref)
+			if err != nil {
+				return nil, err
+			}
+			*dst = sn
+		}
+	}
+	var exited []int
+	for _, v := range f["exited"] {
+		n, err := wire.Int("filter 'exited'", v, 0)
+		if err != nil {
+			return nil, err
+		}
+		exited = append(exited, n)
+	}
+	ancestors := map[string]bool{}
+	for _, a := range f["ancestor"] {
+		if img, err := s.Images.Resolve(ctx, a, nil); err == nil {
+			ancestors[img.ID.String()] = true
+		}
+	}
+	any := func(values []string, ok func(v string) bool) bool {
+		for _, v := range values {
+			if ok(v) {
+				return true
+			}
+		}
+		return len(values) == 0
+	}
+	return func(sn *container.Snapshot) bool {
+		if before != nil && !sn.Created.Before(before.Created) || since != nil && !sn.Created.After(since.Created) {
+			return false
+		}
+		if len(f["ancestor"]) > 0 && !ancestors[sn.Spec.Image.ID] {
+			return false
+		}
+		if len(exited) > 0 {
+			hit := false
+			for _, n := range exited {
+				hit = hit || sn.State.Phase == container.Exited && sn.State.ExitCode() == n
+			}
+			if !hit {
+				return false
+			}
+		}
+		word := sn.State.Phase
+		if word == container.Starting {
+			word = sn.State.Before
+		}
+		return wire.Labels(f["label"], sn.Spec.Labels) &&
+			any(f["id"], func(v string) bool { return strings.HasPrefix(string(sn.ID), v) }) &&
+			any(f["status"], func(v string) bool { return v == string(word) }) &&
+			any(f["health"], func(v string) bool { return v == "none" }) &&
+			any(f["is-task"], func(v string) bool { return !wire.Bool(v) }) &&
+			any(f["network"], func(v string) bool { return v == sn.Spec.Network.Mode }) &&
+			any(f["volume"], func(v string) bool {
+				return any2(sn.Spec.Storage.Points, func(p container.MountPoint) bool {
+					return p.Name == v || p.Source == v || p.Destination == v
+				})
+			}) &&
+			any(f["name"], func(v string) bool {
+				re, err := regexp.Compile(v)
+				return v == sn.Name || err == nil && (re.MatchString(sn.Name) || re.MatchString("/"+sn.Name))
+			})
+	}, nil
+}
+
+func any2[T any](list []T, f func(T) bool) bool {
+	for _, v := range list {
+		if f(v) {
+			return true
+		}
+	}
+	return false
+}
+
+// containerWait flushes its head as soon as the waiter is registered: clients start the container only then.
+func (s *Server) containerWait(c *Ctx) (any, error) {
+	cond := container.WaitCondition(c.query.Get("condition"))
+	switch cond {
+	case "":
+		cond = container.WaitNotRunning
+	case container.WaitNotRunning, container.WaitNextExit, container.WaitRemoved:
+	default:
+		return nil, wire.Invalid("invalid condition: %q", string(cond))
+	}
+	ch, err := s.Containers.Wait(c.Context(), c.Param("id"), cond)
+	if err != nil {
+		return nil, err
+	}
+	c.w.Header().Set("Content-Type", "application/json")
+	c.w.WriteHeader(http.StatusOK)
+	_ = http.NewResponseController(c.w).Flush() // the client may be gone: noticed below
+	select {
+	case r := <-ch:
+		resp := api.WaitResponse{StatusCode: int64(r.Code)}
+		if r.Error != "" {
+			resp.Error = &api.WaitExitError{Message: r.Error}
+		}
+		_ = json.NewEncoder(c.w).Encode(resp) // as above
+	case <-c.Context().Done():
+	}
+	return nil, done
+}
+
+// contentType of a stream: newer clients learn from it whether it is multiplexed.
+func contentType(c *Ctx, tty bool) string {
+	if !tty && c.version >= 42 {
+		return "application/vnd.docker.multiplexed-stream"
+	}
+	return "application/vnd.docker.raw-stream"
+}
+
+func (s *Server) containerAttach(c *Ctx) (any, error) {
+	keys, err := stream.ParseKeys(c.query.Get("detachKeys"))
+	if err != nil {
+		return nil, wire.Invalid("%v", err)
+	}
+	o := container.AttachOptions{Which: shim.Which{Stdin: c.flag("stdin"), Stdout: c.flag("stdout"), Stderr: c.flag("stderr")}, Logs: c.flag("logs"), Live: c.flag("stream")}
+	ref := c.Param("id")
+	// The log of a container that does not run is read here; of a running one the shim replays it without a gap.
+	sn, err := s.Containers.Get(ref)
+	if err != nil {
+		return nil, err
+	}
+	var replay *container.LogReader
+	if o.Logs && (!o.Live || !sn.State.Phase.Live()) {
+		if replay, err = s.Containers.Logs(c.Context(), ref, container.LogOptions{Stdout: o.Which.Stdout, Stderr: o.Which.Stderr, Tail: -1}); err != nil {
+			return nil, err
+		}
+		o.Logs = false
+	}
+	st, err := s.Containers.Attach(context.WithoutCancel(c.Context()), ref, o)
+	if err != nil {
+		return nil, err
+	}
+	conn, err := stream.Hijack(c.w, c.Request, contentType(c, st.TTY), "")
+	if err != nil {
+		if st.Stream != nil {
+			_ = st.Close() // nobody reads it
+		}
+		return nil, done
+	}
+	if replay != nil {
+		_ = writeLog(conn, func() {}, replay, logs.FrameOptions{Raw: st.TTY}) // a client that left: noticed below
+	}
+	if st.Stream == nil {
+		_ = conn.Close() // the whole answer was given
+		return nil, done
+	}
+	if !st.TTY || !o.Which.Stdin {
+		keys = nil
+	}
+	if stream.Join(conn, st, keys) {
+		st.Detached()
+	}
+	return nil, done
+}
+
+// writeLog renders records; many go out with one write, but none waits for the next to come.
+func writeLog(w io.Writer, flush func(), r *container.LogReader, o logs.FrameOptions) error {
+	const batch = 128 << 10
+	buf := make([]byte, 0, batch+logs.MaxRecord*2)
+	for rec, err := range r.Records {
+		if err != nil {
+			return err
+		}
+		buf = logs.AppendFrame(buf, rec, o)
+		if len(buf) >= batch || rec.Last {
+			if _, err := w.Write(buf); err != nil {
+				return err
+			}
+			flush()
+			buf = buf[:0]
+		}
+	}
+	if len(buf) > 0 {
+		if _, err := w.Write(buf); err != nil {
+			return err
+		}
+		flush()
+	}
+	return nil
+}
+
+func (s *Server) containerLogs(c *Ctx) (any, error) {
+	o := container.LogOptions{Stdout: c.flag("stdout"), Stderr: c.flag("stderr"), Follow: c.flag("follow"), Tail: -1, Timestamps: c.flag("timestamps"), Details: c.flag("details")}
+	if !o.Stdout && !o.Stderr {
+		return nil, wire.Invalid("must specify at least one of 'stdout' or 'stderr'")
+	}
+	if n, err := strconv.Atoi(c.query.Get("tail")); err == nil && n >= 0 {
+		o.Tail = n
+	}
+	var err error
+	if o.Since, err = wire.Time("since", c.query.Get("since")); err != nil {
+		return nil, err
+	}
+	if o.Until, err = wire.Time("until", c.query.Get("until")); err != nil {
+		return nil, err
+	}
+	r, err := s.Containers.Logs(c.Context(), c.Param("id"), o)
+	if err != nil {
+		return nil, err
+	}
+	if c.version >= 42 {
+		c.w.Header().Set("Content-Type", contentType(c, r.TTY))
+	}
+	c.w.WriteHeader(http.StatusOK)
+	rc := http.NewResponseController(c.w)
+	_ = rc.Flush() // a client that left: noticed at the first write
+	_ = writeLog(c.w, func() { _ = rc.Flush() }, r, logs.FrameOptions{Timestamps: o.Timestamps, Details: o.Details, Raw: r.TTY})
+	return nil, done
+}

@@ -1,0 +1,261 @@
+package compat
+
+import (
+	"encoding/json"
+	"net/http"
+	"regexp"
+	"strings"
+
+	eventapi "github.com/docker/docker/api/types/events"
+	netapi "github.com/docker/docker/api/types/network"
+	volapi "github.com/docker/docker/api/types/volume"
+
+	"github.com/berthd/berth/compat/wire"
+	"github.com/berthd/berth/engine/container"
+	"github.com/berthd/berth/engine/event"
+	"github.com/berthd/berth/engine/image"
+	"github.com/berthd/berth/engine/network"
+	"github.com/berthd/berth/engine/volume"
+)
+
+func (s *Server) ping(c *Ctx) (any, error) {
+	h := c.w.Header()
+	h.Set("Builder-Version", "1") // there is no builder yet, and BuildKit least of all
+	h.Set("Swarm", "inactive")
+	h.Set("Cache-Control", "no-cache, no-store, must-revalidate")
+	h.Set("Pragma", "no-cache")
+	h.Set("Content-Type", "text/plain; charset=utf-8")
+	if c.Method == http.MethodHead {
+		h.Set("Content-Length", "0")
+		return nil, done
+	}
+	_, _ = c.w.Write([]byte("OK")) // the client may be gone
+	return nil, done
+}
+
+func (s *Server) version(*Ctx) (any, error) {
+	i := s.System()
+	arch := map[string]string{"x86_64": "amd64", "aarch64": "arm64"}[i.Arch]
+	if arch == "" {
+		arch = i.Arch
+	}
+	details := map[string]string{
+		"ApiVersion": MaxVersion, "MinAPIVersion": MinVersion, "Arch": arch, "BuildTime": "", "Experimental": "false", "GitCommit": i.Commit, "GoVersion": i.GoVersion, "KernelVersion": i.Kernel, "Os": "linux",
+	}
+	return map[string]any{
+		"Platform": map[string]string{"Name": "berth"}, "Version": s.Version, "ApiVersion": MaxVersion, "MinAPIVersion": MinVersion, "GitCommit": i.Commit, "GoVersion": i.GoVersion,
+		"Os": "linux", "Arch": arch, "KernelVersion": i.Kernel, "BuildTime": "",
+		"Components": []any{map[string]any{"Name": "Engine", "Version": s.Version, "Details": details}},
+	}, nil
+}
+
+func (s *Server) info(c *Ctx) (any, error) {
+	i := s.System()
+	running, paused, stopped := 0, 0, 0
+	all := s.Containers.List()
+	for _, sn := range all {
+		switch sn.State.Phase {
+		case container.Running:
+			running++
+		case container.Paused:
+			paused++
+		default:
+			stopped++
+		}
+	}
+	imgs, err := s.Images.List(c.Context(), image.ListOptions{})
+	if err != nil {
+		return nil, err
+	}
+	driver, status := s.Images.Driver()
+	labels := i.Labels
+	if labels == nil {
+		labels = []string{}
+	}
+	return map[string]any{
+		"ID": i.ID, "Containers": len(all), "ContainersRunning": running, "ContainersPaused": paused, "ContainersStopped": stopped, "Images": len(imgs),
+		"Driver": driver, "DriverStatus": status, "Plugins": map[string]any{"Volume": []string{"local"}, "Network": []string{"bridge", "host", "null"}, "Authorization": nil, "Log": []string{"json-file", "local", "none"}},
+		"MemoryLimit": true, "SwapLimit": i.SwapLimit, "CpuCfsPeriod": true, "CpuCfsQuota": true, "CPUShares": true, "CPUSet": true, "PidsLimit": i.PidsLimit, "IPv4Forwarding": true, "OomKillDisable": i.CgroupVersion == "1",
+		"Debug": i.Debug, "NFd": i.Files, "NGoroutines": i.Goroutines, "NEventsListener": 0, "LoggingDriver": "json-file", "CgroupDriver": "cgroupfs", "CgroupVersion": i.CgroupVersion,
+		"KernelVersion": i.Kernel, "OperatingSystem": i.OS, "OSVersion": "", "OSType": "linux", "Architecture": i.Arch, "NCPU": i.CPUs, "MemTotal": i.Memory, "Name": i.Name,
+		"IndexServerAddress": "https://index.docker.io/v1/", "RegistryConfig": map[string]any{
+			"InsecureRegistryCIDRs": []string{"::1/128", "127.0.0.0/8"}, "Mirrors": i.Mirrors,
+			"IndexConfigs": map[string]any{"docker.io": map[string]any{"Name": "docker.io", "Mirrors": []string{}, "Secure": true, "Official": true}},
+		},
+		"GenericResources": nil, "DockerRootDir": i.Root, "HttpProxy": "", "HttpsProxy": "", "NoProxy": "", "Labels": labels, "ExperimentalBuild": false, "ServerVersion": s.Version,
+		"Runtimes": map[string]any{"runc": map[string]string{"path": "runc"}}, "DefaultRuntime": "runc",
+		"Swarm":              map[string]any{"NodeID": "", "NodeAddr": "", "LocalNodeState": "inactive", "ControlAvailable": false, "Error": "", "RemoteManagers": nil},
+		"LiveRestoreEnabled": i.LiveRestore, "Isolation": "", "InitBinary": "docker-init", "ContainerdCommit": map[string]string{"ID": ""}, "RuncCommit": map[string]string{"ID": ""}, "InitCommit": map[string]string{"ID": ""},
+		"SecurityOptions": []string{"name=seccomp,profile=builtin"}, "Warnings": nil,
+	}, nil
+}
+
+func (s *Server) events(c *Ctx) (any, error) {
+	f, err := wire.ParseFilters(c.query.Get("filters"), "type", "event", "container", "image", "volume", "network", "daemon", "plugin", "service", "node", "secret", "config", "scope", "label")
+	if err != nil {
+		return nil, err
+	}
+	since, err := wire.Time("since", c.query.Get("since"))
+	if err != nil {
+		return nil, err
+	}
+	until, err := wire.Time("until", c.query.Get("until"))
+	if err != nil {
+		return nil, err
+	}
+	seq := s.Events.Subscribe(c.Context(), func(e *event.Event) bool { return wanted(f, e) }, since, until)
+	c.w.Header().Set("Content-Type", "application/json")
+	c.w.WriteHeader(http.StatusOK)
+	rc := http.NewResponseController(c.w)
+	_ = rc.Flush() // a client that left: noticed at the first write
+	enc := json.NewEncoder(c.w)
+	enc.SetEscapeHTML(false)
+	for e := range seq {
+		m := eventapi.Message{Type: eventapi.Type(e.Type), Action: eventapi.Action(e.Action), Actor: eventapi.Actor{ID: e.ID, Attributes: e.Attributes}, Scope: "local", Time: e.Time.Unix(), TimeNano: e.Time.UnixNano()}
+		if e.Type == event.Container || e.Type == event.Image {
+			m.Status, m.ID, m.From = e.Action, e.ID, e.Attributes["image"] //nolint:staticcheck // old clients read them
+		}
+		if enc.Encode(m) != nil {
+			break
+		}
+		_ = rc.Flush() // as above
+	}
+	return nil, done
+}
+
+func wanted(f wire.Filters, e *event.Event) bool {
+	fuzzy := func(k string, t event.Type) bool {
+		if len(f[k]) == 0 {
+			return true
+		}
+		for _, v := range f[k] {
+			if e.Type == t && (strings.HasPrefix(e.ID, v) || e.Attributes["name"] == v || strings.HasPrefix(e.Attributes["name"], v)) {
+				return true
+			}
+		}
+		return false
+	}
+	in := func(list []string, ok func(string) bool) bool {
+		for _, v := range list {
+			if ok(v) {
+				return true
+			}
+		}
+		return len(list) == 0
+	}
+	return in(f["type"], func(v string) bool { return v == string(e.Type) }) &&
+		in(f["event"], func(v string) bool {
+			return v == e.Action || (v == "exec_create" || v == "exec_start" || v == "health_status") && strings.HasPrefix(e.Action, v+":")
+		}) &&
+		in(f["scope"], func(v string) bool { return v == "local" }) &&
+		in(f["image"], func(v string) bool {
+			n := e.Attributes["image"]
+			if e.Type == event.Image {
+				n = e.Attributes["name"]
+			}
+			bare, _, _ := strings.Cut(n, ":")
+			return v == n || v == bare || e.Type == event.Image && v == e.ID
+		}) &&
+		fuzzy("container", event.Container) && fuzzy("volume", event.Volume) && fuzzy("network", event.Network) && wire.Labels(f["label"], e.Attributes)
+}
+
+func (s *Server) networkList(c *Ctx) (any, error) {
+	f, err := wire.ParseFilters(c.query.Get("filters"), "name", "id", "driver", "label", "scope", "type", "dangling")
+	if err != nil {
+		return nil, err
+	}
+	in := func(list []string, ok func(string) bool) bool {
+		return len(list) == 0 || any2(list, ok)
+	}
+	out := []netapi.Inspect{}
+	for _, n := range s.Networks.List() {
+		if in(f["name"], func(v string) bool {
+			re, err := regexp.Compile(v)
+			return v == n.Name || err == nil && re.MatchString(n.Name)
+		}) &&
+			in(f["id"], func(v string) bool { return strings.HasPrefix(string(n.ID), v) }) && in(f["driver"], func(v string) bool { return v == n.Driver }) &&
+			in(f["type"], func(v string) bool { return v == "builtin" == n.Predefined }) && in(f["scope"], func(v string) bool { return v == "local" }) &&
+			wire.Labels(f["label"], n.Labels) {
+			out = append(out, wire.Network(n))
+		}
+	}
+	return out, nil
+}
+
+func (s *Server) networkInspect(c *Ctx) (any, error) {
+	n, err := s.Networks.Get(c.Param("id"))
+	if err != nil {
+		return nil, err
+	}
+	out := wire.Network(n)
+	eps, err := s.Networks.Containers(n.ID)
+	if err != nil {
+		return nil, err
+	}
+	for id, ep := range eps {
+		sn, err := s.Containers.Get(id)
+		if err != nil {
+			continue // gone meanwhile
+		}
+		out.Containers[id] = resource(sn.Name, ep)
+	}
+	return out, nil
+}
+
+func resource(name string, ep network.Endpoint) netapi.EndpointResource {
+	r := netapi.EndpointResource{Name: name, EndpointID: ep.ID, MacAddress: ep.MAC}
+	if ep.IPv4.IsValid() {
+		r.IPv4Address = ep.IPv4.String()
+	}
+	return r
+}
+
+func volumeOf(v *volume.Volume) *volapi.Volume {
+	return &volapi.Volume{Name: v.Name, Driver: v.Driver, Mountpoint: v.Mountpoint, CreatedAt: v.Created.UTC().Format("2006-01-02T15:04:05Z07:00"), Labels: v.Labels, Options: v.Options, Scope: "local"}
+}
+
+func (s *Server) volumeList(c *Ctx) (any, error) {
+	f, err := wire.ParseFilters(c.query.Get("filters"), "name", "driver", "label", "dangling")
+	if err != nil {
+		return nil, err
+	}
+	all, err := s.Volumes.List()
+	if err != nil {
+		return nil, err
+	}
+	out := volapi.ListResponse{Volumes: []*volapi.Volume{}}
+	for _, v := range all {
+		named := len(f["name"]) == 0 || any2(f["name"], func(p string) bool {
+			re, err := regexp.Compile(p)
+			return p == v.Name || err == nil && re.MatchString(v.Name)
+		})
+		if named && wire.Labels(f["label"], v.Labels) {
+			out.Volumes = append(out.Volumes, volumeOf(v))
+		}
+	}
+	return out, nil
+}
+
+func (s *Server) volumeCreate(c *Ctx) (any, error) {
+	var r volapi.CreateOptions
+	if err := c.decode(&r, true); err != nil {
+		return nil, err
+	}
+	v, err := s.Volumes.Create(c.Context(), volume.CreateOptions{Name: r.Name, Driver: r.Driver, Labels: r.Labels, Options: r.DriverOpts})
+	if err != nil {
+		return nil, err
+	}
+	return volumeOf(v), nil
+}
+
+func (s *Server) volumeInspect(c *Ctx) (any, error) {
+	v, err := s.Volumes.Get(c.Param("name"))
+	if err != nil {
+		return nil, err
+	}
+	return volumeOf(v), nil
+}
+
+func (s *Server) volumeRemove(c *Ctx) (any, error) {
+	return nil, s.Volumes.Remove(c.Context(), c.Param("name"), c.flag("force"))
+}

@@ -1,0 +1,214 @@
+package engine
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
+
+	"github.com/berthd/berth/engine/container"
+	"github.com/berthd/berth/engine/event"
+	"github.com/berthd/berth/engine/image"
+	"github.com/berthd/berth/engine/image/registry"
+	"github.com/berthd/berth/engine/internal/ids"
+	"github.com/berthd/berth/engine/internal/store"
+	"github.com/berthd/berth/engine/network"
+	"github.com/berthd/berth/engine/oci"
+	"github.com/berthd/berth/engine/shim"
+	"github.com/berthd/berth/engine/volume"
+)
+
+// Config is everything the engine has to be told; plain values.
+type Config struct {
+	DataRoot, ExecRoot, ShimBinary string
+	StorageDriver                  string
+	BridgeName                     string
+	BridgeIP                       netip.Prefix
+	MTU                            int
+	Firewall, Forward, ICC, Masq   bool
+	Mirrors, InsecureRegistries    []string
+	LiveRestore                    bool
+	DefaultInit                    bool
+	InitPath                       string
+	CgroupParent                   string
+	Ulimits                        []container.Ulimit
+	DNS, DNSSearch, DNSOptions     []string
+	LogDriver                      string
+	LogOptions                     map[string]string
+	ShmSize                        int64
+	Log                            *slog.Logger
+}
+
+// Engine owns the parts.
+type Engine struct {
+	Containers *container.Manager
+	Images     *image.Service
+	Networks   *network.Manager
+	Volumes    *volume.Manager
+	Events     *event.Bus
+	ID         string
+
+	cfg   Config
+	db    *store.DB
+	shims *shim.Client
+	lock  *os.File
+}
+
+// CgroupV2 reports whether the host runs the unified hierarchy alone.
+func CgroupV2() bool {
+	_, err := os.Stat("/sys/fs/cgroup/cgroup.controllers")
+	return err == nil
+}
+
+// Open assembles the engine and brings rows and host together. Only one engine can have a data root.
+func Open(ctx context.Context, c Config) (_ *Engine, err error) {
+	e := &Engine{cfg: c, Events: event.NewBus()}
+	defer func() {
+		if err != nil {
+			e.close()
+		}
+	}()
+	for dir, mode := range map[string]os.FileMode{c.DataRoot: 0o710, filepath.Join(c.DataRoot, "containers"): 0o710, c.ExecRoot: 0o700} {
+		if err := os.MkdirAll(dir, mode); err != nil {
+			return nil, err
+		}
+	}
+	if e.lock, err = os.OpenFile(filepath.Join(c.DataRoot, "lock"), os.O_CREATE|os.O_RDWR, 0o600); err != nil {
+		return nil, err
+	}
+	if err := syscall.Flock(int(e.lock.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err != nil {
+		return nil, fmt.Errorf("%s is in use by another daemon", c.DataRoot)
+	}
+	if e.db, err = store.Open(filepath.Join(c.DataRoot, "engine.db")); err != nil {
+		return nil, err
+	}
+	if e.ID, err = e.identity(); err != nil {
+		return nil, err
+	}
+	e.Images, err = image.Open(ctx, image.Options{
+		Root: c.DataRoot, Snapshotter: c.StorageDriver, Registry: registry.Config{Mirrors: c.Mirrors, Insecure: c.InsecureRegistries}, Publish: e.Events.Publish, Log: c.Log.With("component", "image"),
+	})
+	if err != nil {
+		return nil, fmt.Errorf("images: %w", err)
+	}
+	e.Networks, err = network.Open(network.Options{
+		DB: e.db, ExecRoot: c.ExecRoot, BridgeName: c.BridgeName, BridgeIP: c.BridgeIP, MTU: c.MTU, ICC: c.ICC, Masq: c.Masq, Firewall: c.Firewall, Forward: c.Forward,
+		Publish: e.Events.Publish, Log: c.Log.With("component", "network"),
+	})
+	if err != nil {
+		return nil, fmt.Errorf("networks: %w", err)
+	}
+	if e.Volumes, err = volume.Open(volume.Options{DB: e.db, Root: filepath.Join(c.DataRoot, "volumes"), Publish: e.Events.Publish}); err != nil {
+		return nil, fmt.Errorf("volumes: %w", err)
+	}
+	if e.shims, err = shim.NewClient(shim.Options{Binary: c.ShimBinary, Root: c.ExecRoot, Log: c.Log.With("component", "shim")}); err != nil {
+		return nil, fmt.Errorf("shims: %w", err)
+	}
+	specs, err := oci.New(oci.Options{CgroupParent: c.CgroupParent, CgroupV2: CgroupV2(), InitPath: c.InitPath, DefaultInit: c.DefaultInit, Ulimits: c.Ulimits})
+	if err != nil {
+		return nil, err
+	}
+	e.Containers, err = container.New(container.Deps{
+		DB: e.db, Root: filepath.Join(c.DataRoot, "containers"), ExecRoot: c.ExecRoot, Images: e.Images, Networks: e.Networks, Volumes: e.Volumes, Runtime: e.shims, Specs: specs,
+		Events: e.Events, Log: c.Log.With("component", "container"), Defaults: container.Defaults{
+			LogDriver: c.LogDriver, LogOptions: c.LogOptions, ShmSize: c.ShmSize, CgroupV2: CgroupV2(), DNS: c.DNS, DNSSearch: c.DNSSearch, DNSOptions: c.DNSOptions,
+			MaskedPaths: oci.MaskedPaths, ReadonlyPaths: oci.ReadonlyPaths,
+		},
+	})
+	if err != nil {
+		return nil, err
+	}
+	e.Images.SetInUse(e.imageUsers)
+	e.Volumes.SetInUse(e.volumeUsers)
+	same, err := e.sameBoot()
+	if err != nil {
+		return nil, err
+	}
+	if err := e.Containers.Recover(ctx, same); err != nil {
+		return nil, fmt.Errorf("recovery: %w", err)
+	}
+	return e, errors.Join(e.Volumes.Sweep(), e.shims.Warm())
+}
+
+// identity is the engine's id, made once.
+func (e *Engine) identity() (id string, err error) {
+	fresh := ids.New()
+	fresh = strings.Join([]string{fresh[:8], fresh[8:12], fresh[12:16], fresh[16:20], fresh[20:32]}, "-")
+	err = e.db.Update(func(tx *store.Tx) error {
+		if ok, err := tx.Get(store.Meta, "engineID", &id); ok || err != nil {
+			return err
+		}
+		id = fresh
+		return tx.Put(store.Meta, "engineID", id)
+	})
+	return id, err
+}
+
+// sameBoot compares the host's boot id with the one the exec root belongs to, and notes it.
+func (e *Engine) sameBoot() (bool, error) {
+	now, err := os.ReadFile("/proc/sys/kernel/random/boot_id")
+	if err != nil {
+		return false, err
+	}
+	file := filepath.Join(e.cfg.ExecRoot, "boot")
+	was, _ := os.ReadFile(file)
+	return string(was) == string(now), os.WriteFile(file, now, 0o600)
+}
+
+func (e *Engine) imageUsers() []image.User {
+	var out []image.User
+	for _, s := range e.Containers.List() {
+		out = append(out, image.User{ContainerID: string(s.ID), Running: s.State.Phase.Live(), Ref: s.Spec.Image.ID})
+	}
+	return out
+}
+
+func (e *Engine) volumeUsers(name string) []string {
+	var out []string
+	for _, s := range e.Containers.List() {
+		for _, p := range s.Spec.Storage.Points {
+			if p.Name == name && s.State.Phase != container.Removing {
+				out = append(out, string(s.ID))
+			}
+		}
+	}
+	return out
+}
+
+// Shutdown ends the engine: containers are stopped unless live-restore is on, then they stay.
+func (e *Engine) Shutdown(ctx context.Context) {
+	if !e.cfg.LiveRestore {
+		e.Containers.Shutdown(ctx)
+	}
+	e.Containers.Close()
+	if !e.cfg.LiveRestore {
+		e.shims.Shutdown(ctx)
+	}
+	e.close()
+}
+
+// Destroy removes what an engine without running containers keeps on the host: bridge and rules.
+func (e *Engine) Destroy(ctx context.Context) error { return e.Networks.Destroy(ctx) }
+
+func (e *Engine) close() {
+	if e.Networks != nil {
+		_ = e.Networks.Close() // reservations only
+	}
+	if e.shims != nil {
+		_ = e.shims.Close() // connections only
+	}
+	if e.Images != nil {
+		_ = e.Images.Close() // every write was committed
+	}
+	if e.db != nil {
+		_ = e.db.Close() // as above
+	}
+	if e.lock != nil {
+		_ = e.lock.Close() // releases it
+	}
+}
