@@ -164,7 +164,9 @@ func stories() []Case {
 			return steps(t.want("POST", "/images/busybox/tag?repo="+name+"&tag=1", nil, 201, ""), t.want("GET", "/images/"+name+":1/json", nil, 200, name+":1"), t.want("DELETE", "/images/"+name+":1", nil, 200, `"Untagged":"`+name+":1"), t.want("GET", "/images/"+name+":1/json", nil, 404, ""))
 		}),
 		story("published port is shown", []string{"ContainerInspect"}, func(t *T) error {
-			id, err := t.create(cmd("sleep", "100"), obj{"PortBindings": obj{"80/tcp": []obj{{}}}})
+			c := cmd("sleep", "100")
+			c["ExposedPorts"] = obj{"80/tcp": obj{}}
+			id, err := t.create(c, obj{"PortBindings": obj{"80/tcp": []obj{{}}}})
 			if err != nil {
 				return err
 			}

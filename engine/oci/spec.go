@@ -62,7 +62,18 @@ func New(o Options) (*Builder, error) {
 		if err != nil {
 			return nil, err
 		}
+		// A daemon that lacks some itself (in a container, say) cannot hand them out.
+		own, err := capability.NewPid2(0)
+		if err != nil {
+			return nil, err
+		}
+		if err := own.Load(); err != nil {
+			return nil, err
+		}
 		for _, c := range last {
+			if !own.Get(capability.BOUNDING, c) {
+				continue
+			}
 			o.AllCaps = append(o.AllCaps, "CAP_"+strings.ToUpper(c.String()))
 		}
 	}
