@@ -192,8 +192,23 @@ func (e *Engine) Shutdown(ctx context.Context) {
 	e.close()
 }
 
-// Destroy removes what an engine without running containers keeps on the host: bridge and rules.
-func (e *Engine) Destroy(ctx context.Context) error { return e.Networks.Destroy(ctx) }
+// Destroy removes what an engine without running containers keeps on the host: bridge, rules and the parent cgroups.
+func (e *Engine) Destroy(ctx context.Context) error {
+	parent := e.cfg.CgroupParent
+	if parent == "" {
+		parent = oci.DefaultCgroupParent
+	}
+	for _, pattern := range []string{"/sys/fs/cgroup", "/sys/fs/cgroup/*"} {
+		dirs, err := filepath.Glob(filepath.Join(pattern, parent))
+		if err != nil {
+			return err
+		}
+		for _, d := range dirs {
+			_ = syscall.Rmdir(d) // another engine may use it still
+		}
+	}
+	return e.Networks.Destroy(ctx)
+}
 
 func (e *Engine) close() {
 	if e.Networks != nil {

@@ -30,6 +30,9 @@ var (
 	ReadonlyPaths = []string{"/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"}
 )
 
+// DefaultCgroupParent holds the containers' cgroups.
+const DefaultCgroupParent = "/berth"
+
 const defaultPath = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 // Options are facts of the host and defaults of the daemon.
@@ -55,7 +58,7 @@ type Builder struct {
 // New makes a Builder.
 func New(o Options) (*Builder, error) {
 	if o.CgroupParent == "" {
-		o.CgroupParent = "/berth"
+		o.CgroupParent = DefaultCgroupParent
 	}
 	if o.AllCaps == nil {
 		last, err := capability.ListSupported()

@@ -35,6 +35,9 @@ type hub struct {
 	}
 }
 
+// ack is the answer to an open request; the stream follows it.
+var ack = []byte("{}\n")
+
 func newHub(o shim.IO, log logs.Writer) *hub {
 	return &hub{io: o, log: log, attrs: o.LogAttrs, clients: map[*client]struct{}{}}
 }
@@ -181,7 +184,8 @@ func (h *hub) endStreams() {
 	clear(h.clients)
 }
 
-// attach makes conn a client until either side ends; it blocks. early holds input that came with the request.
+// attach makes conn a client until either side ends; it blocks. early holds input that came with the request. The client is
+// told (ack) only when it is registered: whoever starts the process after that misses nothing.
 func (h *hub) attach(conn *net.UnixConn, early io.Reader, w shim.Which) {
 	c := newClient(conn, w, h.spoolDir())
 	h.mu.Lock()
@@ -194,6 +198,9 @@ func (h *hub) attach(conn *net.UnixConn, early io.Reader, w shim.Which) {
 		h.clients[c] = struct{}{}
 	}
 	h.mu.Unlock()
+	if _, err := conn.Write(ack); err != nil {
+		c.cut()
+	}
 	go h.input(c, early)
 	c.run()
 	h.mu.Lock()

@@ -169,10 +169,6 @@ func (s *Server) open(conn *net.UnixConn, br *bufio.Reader, req *shim.Request) {
 		s.reply(conn, shim.Failure(err))
 		return
 	}
-	if _, err := conn.Write([]byte("{}\n")); err != nil {
-		_ = conn.Close() // gone
-		return
-	}
 	p.hub.attach(conn, br, *req.Which)
 }
 
