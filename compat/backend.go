@@ -89,7 +89,7 @@ type Info struct {
 	CgroupVersion, Commit, GoVersion string
 	LiveRestore, Debug               bool
 	Goroutines, Files                int
-	InsecureRegistries, Mirrors      []string
+	InsecureRegistries               []string
 	Labels                           []string
 	SwapLimit, PidsLimit             bool
 }

@@ -31,7 +31,7 @@ type Config struct {
 	BridgeIP                       netip.Prefix
 	MTU                            int
 	Firewall, Forward, ICC, Masq   bool
-	Mirrors, InsecureRegistries    []string
+	InsecureRegistries             []string
 	LiveRestore                    bool
 	DefaultInit                    bool
 	InitPath                       string
@@ -91,7 +91,7 @@ func Open(ctx context.Context, c Config) (_ *Engine, err error) {
 		return nil, err
 	}
 	e.Images, err = image.Open(ctx, image.Options{
-		Root: c.DataRoot, Snapshotter: c.StorageDriver, Registry: registry.Config{Mirrors: c.Mirrors, Insecure: c.InsecureRegistries}, Publish: e.Events.Publish, Log: c.Log.With("component", "image"),
+		Root: c.DataRoot, Snapshotter: c.StorageDriver, Registry: registry.Config{Insecure: c.InsecureRegistries}, Publish: e.Events.Publish, Log: c.Log.With("component", "image"),
 	})
 	if err != nil {
 		return nil, fmt.Errorf("images: %w", err)

@@ -104,7 +104,7 @@ func engineConfig(c *config.Config, log *slog.Logger) (engine.Config, error) {
 	}
 	ec := engine.Config{
 		DataRoot: c.DataRoot, ExecRoot: c.ExecRoot, ShimBinary: filepath.Join(filepath.Dir(self), "berth-shim"), StorageDriver: c.StorageDriver, BridgeName: c.Bridge, BridgeIP: c.Prefix,
-		MTU: c.MTU, Firewall: c.IPTables, Forward: c.IPForward, ICC: c.ICC, Masq: c.IPMasq, Mirrors: c.Mirrors, InsecureRegistries: c.Insecure, LiveRestore: c.LiveRestore,
+		MTU: c.MTU, Firewall: c.IPTables, Forward: c.IPForward, ICC: c.ICC, Masq: c.IPMasq, InsecureRegistries: c.Insecure, LiveRestore: c.LiveRestore,
 		DefaultInit: c.Init, InitPath: c.InitPath, CgroupParent: c.CgroupParent, DNS: c.DNS, DNSSearch: c.DNSSearch, DNSOptions: c.DNSOpts, LogDriver: c.LogDriver, LogOptions: map[string]string{}, ShmSize: shm, Log: log,
 	}
 	if ec.InitPath == "" {
@@ -220,7 +220,7 @@ func facts(c *config.Config, e *engine.Engine) func() compat.Info {
 	base := compat.Info{
 		ID: e.ID, Root: c.DataRoot, Kernel: unix.ByteSliceToString(u.Release[:]), OS: osName, Arch: unix.ByteSliceToString(u.Machine[:]), CPUs: runtime.NumCPU(),
 		Memory: int64(si.Totalram) * int64(si.Unit), CgroupVersion: cg, Commit: version.Commit, GoVersion: runtime.Version(), LiveRestore: c.LiveRestore, Debug: c.Debug,
-		Mirrors: c.Mirrors, InsecureRegistries: c.Insecure, Labels: c.Labels, SwapLimit: swapErr == nil || cg == "2", PidsLimit: true,
+		InsecureRegistries: c.Insecure, Labels: c.Labels, SwapLimit: swapErr == nil || cg == "2", PidsLimit: true,
 	}
 	return func() compat.Info {
 		i := base

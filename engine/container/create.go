@@ -270,6 +270,9 @@ func (m *Manager) check(s *Spec) error {
 	if strings.HasPrefix(s.Namespaces.IPC, "container:") || strings.HasPrefix(s.Network.Mode, "container:") {
 		return errkind.NotImplemented("joining the namespaces of another container is not supported yet")
 	}
+	if what := unsupported(s); what != "" {
+		return errkind.NotImplemented("%s: not supported yet", what)
+	}
 	if s.Health != nil && len(s.Health.Test) > 0 && s.Health.Test[0] != "NONE" {
 		return errkind.NotImplemented("health checks are not supported yet")
 	}
@@ -277,6 +280,26 @@ func (m *Manager) check(s *Spec) error {
 		return err
 	}
 	return m.d.Specs.Validate(s)
+}
+
+// unsupported names something the user asked for that would otherwise be dropped silently.
+func unsupported(s *Spec) string {
+	r := s.Resources
+	for what, asked := range map[string]bool{
+		"devices": len(r.Devices) > 0, "device cgroup rules": len(r.DeviceCgroupRules) > 0, "device requests": len(r.DeviceRequests) > 0,
+		"block I/O limits by device": len(r.BlkioWeightDevice)+len(r.BlkioDeviceReadBps)+len(r.BlkioDeviceWriteBps)+len(r.BlkioDeviceReadIOps)+len(r.BlkioDeviceWriteIOps) > 0,
+		"real-time CPU limits":       r.CPURealtimePeriod+r.CPURealtimeRuntime > 0, "links": len(s.Network.Links) > 0, "storage options": len(s.Storage.StorageOpt) > 0,
+	} {
+		if asked {
+			return what
+		}
+	}
+	for _, o := range s.Security.SecurityOpt {
+		if strings.HasPrefix(o, "apparmor") && !strings.HasSuffix(o, "unconfined") || strings.HasPrefix(o, "label") && !strings.HasSuffix(o, "disable") {
+			return "security option " + o
+		}
+	}
+	return ""
 }
 
 // intent is what a container asks of the network, numbers parsed.

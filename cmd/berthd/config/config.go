@@ -25,7 +25,7 @@ type Config struct {
 	IPTables, IPForward, IPMasq, ICC           bool
 	LiveRestore, Init                          bool
 	InitPath, CgroupParent, LogDriver, ShmSize string
-	Mirrors, Insecure, Ulimits, Labels         []string
+	Insecure, Ulimits, Labels                  []string
 	DNS, DNSSearch, DNSOpts, LogOpts           []string
 	MTU, ShutdownTimeout                       int
 	TLS                                        bool
@@ -45,7 +45,7 @@ var unsupported = []string{
 	"default-network-opt", "default-runtime", "exec-opt", "experimental", "feature", "fixed-cidr", "fixed-cidr-v6", "host-gateway-ip", "http-proxy", "https-proxy", "ip", "ip6tables", "ipv6",
 	"max-concurrent-downloads", "max-concurrent-uploads", "max-download-attempts", "metrics-addr", "network-control-plane-mtu", "no-new-privileges", "no-proxy", "node-generic-resource",
 	"oom-score-adjust", "seccomp-profile", "selinux-enabled", "storage-opt", "swarm-default-advertise-addr", "tlscacert", "tlscert", "tlskey", "tlsverify", "userland-proxy", "userland-proxy-path", "userns-remap",
-	"runtimes", "builder", "features", "default-address-pools", "exec-opts", "storage-opts", "authorization-plugins", "proxies",
+	"runtimes", "builder", "features", "default-address-pools", "exec-opts", "storage-opts", "authorization-plugins", "proxies", "registry-mirror",
 }
 
 func (c *Config) flags() *pflag.FlagSet {
@@ -66,7 +66,6 @@ func (c *Config) flags() *pflag.FlagSet {
 	f.BoolVar(&c.IPMasq, "ip-masq", true, "Enable IP masquerading")
 	f.BoolVar(&c.ICC, "icc", true, "Enable inter-container communication for the default bridge network")
 	f.IntVar(&c.MTU, "mtu", 0, "Set the MTU for the default bridge network")
-	f.StringArrayVar(&c.Mirrors, "registry-mirror", nil, "Preferred registry mirror")
 	f.StringArrayVar(&c.Insecure, "insecure-registry", nil, "Enable insecure registry communication")
 	f.BoolVar(&c.LiveRestore, "live-restore", false, "Enable live restore of containers when daemon is not running")
 	f.StringVarP(&c.StorageDriver, "storage-driver", "s", "", "Storage driver to use")

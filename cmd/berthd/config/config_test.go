@@ -28,6 +28,7 @@ func TestMergeAndRefusals(t *testing.T) {
 		{"both places", `{"debug": true}`, []string{"--debug"}, "specified both as a flag and in the configuration file: debug"},
 		{"not yet", `{"userns-remap": "default"}`, nil, "known but not supported yet: userns-remap"},
 		{"not yet as a flag", `{}`, []string{"--userns-remap=default"}, "--userns-remap is known but not supported yet"},
+		{"mirrors are not used yet", `{"registry-mirrors": ["x"]}`, nil, "known but not supported yet: registry-mirrors"},
 		{"broken", `{`, nil, "unable to configure the Docker daemon with file"},
 		{"bad type", `{"mtu": "x"}`, nil, "mtu"},
 		{"tcp", `{}`, []string{"-H", "tcp://127.0.0.1:1"}, "--tls=false"},

@@ -24,7 +24,6 @@ import (
 
 // Config is the policy.
 type Config struct {
-	Mirrors  []string // of Docker Hub
 	Insecure []string // hosts or CIDRs
 }
 
