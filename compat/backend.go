@@ -47,6 +47,9 @@ type containers interface {
 	ExecGet(id string) (*container.Exec, error)
 	ExecResize(ctx context.Context, id string, rows, cols uint16) error
 	ExecIDs(id container.ID) []string
+	Top(ctx context.Context, ref string, args []string) (*container.Processes, error)
+	Prune(ctx context.Context, want container.ListFilter) (ids []string, bytes int64, err error)
+	Update(ctx context.Context, ref string, r container.Resources, p container.RestartPolicy) error
 	LogPath(id container.ID) string
 	Dir(id container.ID) string
 }
@@ -75,6 +78,7 @@ type volumes interface {
 	Get(name string) (*volume.Volume, error)
 	List() ([]*volume.Volume, error)
 	Remove(ctx context.Context, name string, force bool) error
+	Prune(ctx context.Context, want func(*volume.Volume) bool) (names []string, bytes int64, err error)
 }
 
 type events interface {

@@ -136,12 +136,13 @@ func (s *Server) containerList(c *Ctx) (any, error) {
 	}
 	all := c.flag("all") || limit > 0 || len(f["status"]) > 0
 	now := time.Now()
+	name := s.imageNames(c.Context())
 	out := []api.Summary{}
 	for _, sn := range s.Containers.List() {
 		if !all && !sn.State.Phase.Live() && sn.State.Phase != container.Restarting || !keep(sn) {
 			continue
 		}
-		out = append(out, wire.Summary(sn, s.imageName(sn), now))
+		out = append(out, wire.Summary(sn, name(sn), now))
 		if limit > 0 && len(out) == limit {
 			break
 		}
@@ -149,8 +150,25 @@ func (s *Server) containerList(c *Ctx) (any, error) {
 	return out, nil
 }
 
-// imageName is the name a container was made with, or the image's id if the name means another image now.
-func (s *Server) imageName(sn *container.Snapshot) string { return sn.Spec.Image.Ref }
+// imageNames tells, for one answer, the name a container was made with, or the image's id if that name means another image
+// now or none.
+func (s *Server) imageNames(ctx context.Context) func(*container.Snapshot) string {
+	known := map[string]string{}
+	return func(sn *container.Snapshot) string {
+		ref := sn.Spec.Image.Ref
+		id, ok := known[ref]
+		if !ok {
+			if img, err := s.Images.Resolve(ctx, ref, nil); err == nil {
+				id = img.ID.String()
+			}
+			known[ref] = id
+		}
+		if id != sn.Spec.Image.ID {
+			return sn.Spec.Image.ID
+		}
+		return ref
+	}
+}
 
 func (s *Server) listFilter(ctx context.Context, f wire.Filters) (container.ListFilter, error) {
 	for _, st := range f["status"] {

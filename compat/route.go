@@ -93,6 +93,9 @@ var routes = compile(append([]route{
 	{method: post, pattern: "/containers/{id}/attach", success: 200, handler: (*Server).containerAttach},
 	{method: post, pattern: "/containers/{id}/wait", success: 200, handler: (*Server).containerWait},
 	{method: del, pattern: "/containers/{id}", success: 204, handler: (*Server).containerRemove},
+	{method: get, pattern: "/containers/{id}/top", success: 200, handler: (*Server).containerTop},
+	{method: post, pattern: "/containers/{id}/update", success: 200, handler: (*Server).containerUpdate},
+	{method: post, pattern: "/containers/prune", success: 200, handler: (*Server).containerPrune},
 	{method: post, pattern: "/containers/{id}/exec", success: 201, handler: (*Server).execCreate},
 	{method: post, pattern: "/exec/{id}/start", success: 200, handler: (*Server).execStart},
 	{method: post, pattern: "/exec/{id}/resize", success: 200, handler: (*Server).execResize},
@@ -112,6 +115,7 @@ var routes = compile(append([]route{
 	{method: get, pattern: "/volumes", success: 200, handler: (*Server).volumeList},
 	{method: post, pattern: "/volumes/create", success: 201, handler: (*Server).volumeCreate},
 	{method: get, pattern: "/volumes/{name}", success: 200, handler: (*Server).volumeInspect},
+	{method: post, pattern: "/volumes/prune", success: 200, handler: (*Server).volumePrune},
 	{method: del, pattern: "/volumes/{name}", success: 204, handler: (*Server).volumeRemove},
 
 	{method: get, pattern: "/plugins", success: 200, handler: func(*Server, *Ctx) (any, error) { return []any{}, nil }},

@@ -50,7 +50,7 @@ func ToSpec(r *container.CreateRequest, platform string) (*domain.Spec, error) {
 	if k := c.Healthcheck; k != nil {
 		s.Health = &domain.Healthcheck{Test: k.Test, Interval: k.Interval, Timeout: k.Timeout, StartPeriod: k.StartPeriod, StartInterval: k.StartInterval, Retries: k.Retries}
 	}
-	s.Resources = toResources(&h.Resources)
+	s.Resources = Resources(&h.Resources)
 	s.Resources.OomScoreAdj = h.OomScoreAdj
 	if c.ExposedPorts != nil || h.PortBindings != nil {
 		s.Network.ExposedPorts = map[string]struct{}{}
@@ -100,7 +100,8 @@ func port(p nat.Port) string {
 	return string(p)
 }
 
-func toResources(r *container.Resources) domain.Resources {
+// Resources converts limits.
+func Resources(r *container.Resources) domain.Resources {
 	out := domain.Resources{
 		CPUShares: r.CPUShares, NanoCPUs: r.NanoCPUs, CPUPeriod: r.CPUPeriod, CPUQuota: r.CPUQuota, CPURealtimePeriod: r.CPURealtimePeriod,
 		CPURealtimeRuntime: r.CPURealtimeRuntime, CpusetCpus: r.CpusetCpus, CpusetMems: r.CpusetMems, Memory: r.Memory, MemoryReservation: r.MemoryReservation,

@@ -100,6 +100,9 @@ func Time(name, s string) (time.Time, error) {
 	if t, err := time.Parse(time.RFC3339Nano, s); err == nil {
 		return t, nil
 	}
+	if d, err := time.ParseDuration(s); err == nil { // so long ago
+		return time.Now().UTC().Add(-d), nil
+	}
 	r, ok := new(big.Rat).SetString(s)
 	if !ok {
 		return time.Time{}, Invalid("invalid value for '%s': invalid timestamp %q", name, s)

@@ -25,6 +25,7 @@ import (
 	"github.com/berthd/berth/engine/internal/store"
 	"github.com/berthd/berth/engine/logs"
 	"github.com/berthd/berth/engine/network"
+	"github.com/berthd/berth/engine/shim"
 	"github.com/berthd/berth/engine/volume"
 )
 
@@ -49,6 +50,9 @@ func (m *Manager) Create(ctx context.Context, o CreateOptions) (_ ID, warnings [
 		}
 	}
 	spec := *o.Spec
+	if err := conflicts(&spec); err != nil {
+		return "", nil, err
+	}
 	img, err := m.d.Images.Resolve(ctx, spec.Image.Ref, platform(spec.Platform))
 	if err != nil {
 		return "", nil, err
@@ -75,6 +79,9 @@ func (m *Manager) Create(ctx context.Context, o CreateOptions) (_ ID, warnings [
 	}
 	if err := m.d.Images.Prepare(ctx, string(id), img); err != nil {
 		return "", nil, fmt.Errorf("root file system: %w", err)
+	}
+	if err := m.populate(ctx, id, spec.Storage.Points); err != nil {
+		return "", nil, err
 	}
 	s := &Snapshot{ID: id, Name: name, Created: time.Now().UTC(), Spec: &spec, State: State{Phase: Created}}
 	e := &entry{id: id, slot: make(chan struct{}, 1)}
@@ -174,6 +181,9 @@ func union(a, b map[string]struct{}) map[string]struct{} {
 }
 
 func (m *Manager) defaults(s *Spec, id ID, o CreateOptions) {
+	if d, err := m.Get(strings.TrimPrefix(s.Network.Mode, "container:")); err == nil && strings.HasPrefix(s.Network.Mode, "container:") {
+		s.Hostname, s.Domainname = d.Spec.Hostname, d.Spec.Domainname
+	}
 	if s.Hostname == "" {
 		s.Hostname = ids.Short(string(id))
 		if s.Network.Mode == "host" || s.Namespaces.UTS == "host" {
@@ -243,10 +253,8 @@ func (m *Manager) check(s *Spec) error {
 			return errkind.InvalidArgument("invalid environment variable: %s", e)
 		}
 	}
-	switch s.Restart.Name {
-	case "no", "always", "on-failure", "unless-stopped":
-	default:
-		return errkind.InvalidArgument("invalid restart policy: unknown policy '%s'; use one of 'no', 'always', 'on-failure', or 'unless-stopped'", s.Restart.Name)
+	if err := checkPolicy(s.Restart); err != nil {
+		return err
 	}
 	if s.AutoRemove && s.Restart.Name != "no" {
 		return errkind.InvalidArgument("can't create 'AutoRemove' container with restart policy")
@@ -262,13 +270,16 @@ func (m *Manager) check(s *Spec) error {
 	if _, err := intent(s); err != nil {
 		return err
 	}
-	for _, mode := range []string{s.Namespaces.PID, s.Namespaces.User} {
-		if mode != "" && mode != "host" && mode != "private" {
-			return errkind.NotImplemented("namespace mode %q is not supported yet", mode)
-		}
+	if mode := s.Namespaces.PID; mode != "" && mode != "host" && !strings.HasPrefix(mode, "container:") {
+		return errkind.InvalidArgument("invalid PID mode: %s", mode)
 	}
-	if strings.HasPrefix(s.Namespaces.IPC, "container:") || strings.HasPrefix(s.Network.Mode, "container:") {
-		return errkind.NotImplemented("joining the namespaces of another container is not supported yet")
+	if mode := s.Namespaces.User; mode != "" && mode != "host" {
+		return errkind.InvalidArgument("invalid user namespace mode: %s", mode)
+	}
+	switch mode := s.Namespaces.IPC; {
+	case mode == "none", mode == "private", mode == "shareable", mode == "host", strings.HasPrefix(mode, "container:"):
+	default:
+		return errkind.InvalidArgument("invalid IPC mode: %s", mode)
 	}
 	if what := unsupported(s); what != "" {
 		return errkind.NotImplemented("%s: not supported yet", what)
@@ -286,9 +297,8 @@ func (m *Manager) check(s *Spec) error {
 func unsupported(s *Spec) string {
 	r := s.Resources
 	for what, asked := range map[string]bool{
-		"devices": len(r.Devices) > 0, "device cgroup rules": len(r.DeviceCgroupRules) > 0, "device requests": len(r.DeviceRequests) > 0,
-		"block I/O limits by device": len(r.BlkioWeightDevice)+len(r.BlkioDeviceReadBps)+len(r.BlkioDeviceWriteBps)+len(r.BlkioDeviceReadIOps)+len(r.BlkioDeviceWriteIOps) > 0,
-		"real-time CPU limits":       r.CPURealtimePeriod+r.CPURealtimeRuntime > 0, "links": len(s.Network.Links) > 0, "storage options": len(s.Storage.StorageOpt) > 0,
+		"device requests":      len(r.DeviceRequests) > 0,
+		"real-time CPU limits": r.CPURealtimePeriod+r.CPURealtimeRuntime > 0, "links": len(s.Network.Links) > 0, "storage options": len(s.Storage.StorageOpt) > 0,
 	} {
 		if asked {
 			return what
@@ -391,7 +401,9 @@ func (m *Manager) points(ctx context.Context, s *Spec) error {
 				switch o {
 				case "ro":
 					p.RW = false
-				case "rw", "z", "Z", "nocopy", "":
+				case "nocopy":
+					p.NoCopy = true
+				case "rw", "z", "Z", "":
 				case "private", "rprivate", "shared", "rshared", "slave", "rslave":
 					p.Propagation = o
 				default:
@@ -438,11 +450,33 @@ func (m *Manager) points(ctx context.Context, s *Spec) error {
 				p.TmpfsData = strings.Join(o, ",")
 			}
 		case "volume":
+			p.NoCopy = r.Volume != nil && r.Volume.NoCopy
 		default:
 			return errkind.InvalidArgument("invalid mount config for type %q: mount type unknown", r.Type)
 		}
 		if err := add(p, r.Source, r.Type == "volume"); err != nil {
 			return err
+		}
+	}
+	for _, from := range s.Storage.VolumesFrom {
+		ref, mode, _ := strings.Cut(from, ":")
+		if mode != "" && mode != "ro" && mode != "rw" && mode != "z" && mode != "Z" {
+			return errkind.InvalidArgument("invalid mode for volumes-from: %s", mode)
+		}
+		d, err := m.Get(ref)
+		if err != nil {
+			return err
+		}
+		for _, p := range d.Spec.Storage.Points {
+			if p.Type == "tmpfs" || seen[p.Destination] {
+				continue // the container's own mounts win
+			}
+			seen[p.Destination] = true
+			p.RW, p.Anonymous, p.NoCopy = p.RW && mode != "ro", false, true
+			if mode != "" {
+				p.Mode = mode
+			}
+			s.Storage.Points = append(s.Storage.Points, p)
 		}
 	}
 	for _, d := range slices.Sorted(maps.Keys(s.Storage.Volumes)) {
@@ -452,8 +486,28 @@ func (m *Manager) points(ctx context.Context, s *Spec) error {
 			}
 		}
 	}
-	if len(s.Storage.VolumesFrom) > 0 {
-		return errkind.NotImplemented("volumes-from is not supported yet")
+	return nil
+}
+
+// populate fills the empty volumes among the mount points with what the image has there.
+func (m *Manager) populate(ctx context.Context, id ID, points []MountPoint) (err error) {
+	volumes := slices.DeleteFunc(slices.Clone(points), func(p MountPoint) bool { return p.Type != "volume" || p.NoCopy })
+	if len(volumes) == 0 {
+		return nil
+	}
+	bundle := m.d.Runtime.BundleDir(string(id))
+	root := filepath.Join(bundle, "rootfs")
+	if err := os.MkdirAll(root, 0o700); err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, shim.RemoveBundle(bundle)) }()
+	if err := m.d.Images.MountRootfs(ctx, string(id), root); err != nil {
+		return fmt.Errorf("mount root file system: %w", err)
+	}
+	for _, p := range volumes {
+		if err := m.d.Volumes.Populate(p.Name, root, p.Destination); err != nil {
+			return err
+		}
 	}
 	return nil
 }

@@ -11,7 +11,6 @@ import (
 
 func TestNothingAskedForIsDroppedSilently(t *testing.T) {
 	for name, s := range map[string]*Spec{
-		"device": {Resources: Resources{Devices: []Device{{HostPath: "/dev/null"}}}},
 		"link":   {Network: NetworkSpec{Links: []string{"a:b"}}},
 		"label":  {Security: Security{SecurityOpt: []string{"label=level:s0"}}},
 	} {

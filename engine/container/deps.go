@@ -23,6 +23,7 @@ type Rootfs interface {
 	MountRootfs(ctx context.Context, id, target string) error
 	RemoveRootfs(ctx context.Context, id string) error
 	RootfsIDs(ctx context.Context) ([]string, error)
+	Usage(ctx context.Context, id string) (int64, error)
 }
 
 // Networks is what a container needs of networks.
@@ -40,6 +41,7 @@ type Networks interface {
 type Volumes interface {
 	Create(ctx context.Context, o volume.CreateOptions) (*volume.Volume, error)
 	Remove(ctx context.Context, name string, force bool) error
+	Populate(name, root, path string) error
 }
 
 // Runtime is what a container needs of shims.
@@ -60,6 +62,7 @@ type SpecInput struct {
 	Rootfs       string // mounted
 	NetNS        string // "" = the host's
 	PIDNS, IPCNS string // of the container whose namespace is shared; "" = as the mode says
+	Shm          string // host directory for /dev/shm; "" = a private tmpfs
 	Files        []File
 }
 
@@ -67,6 +70,7 @@ type SpecInput struct {
 type SpecBuilder interface {
 	Build(in SpecInput) (*specs.Spec, error)
 	Validate(c *Spec) error
+	Resources(c *Spec) (*specs.LinuxResources, error)
 	ExecProcess(c *Snapshot, rootfs string, o ExecOptions) (*specs.Process, error)
 }
 

@@ -123,8 +123,16 @@ func (m *Manager) launch(ctx context.Context, e *entry, s *Snapshot) (shim.Task,
 		sb  *network.Sandbox
 		err error
 	}
+	join, err := m.resolveJoins(s)
+	if err != nil {
+		return nil, err
+	}
 	nets := make(chan netResult, 1)
 	go func() {
+		if join.netNS != "" {
+			nets <- netResult{&network.Sandbox{ContainerID: string(e.id), Path: join.netNS}, nil}
+			return
+		}
 		sb, err := m.d.Networks.Apply(ctx, string(e.id), s.Endpoints)
 		nets <- netResult{sb, err}
 	}()
@@ -138,7 +146,12 @@ func (m *Manager) launch(ctx context.Context, e *entry, s *Snapshot) (shim.Task,
 		if err := m.d.Images.MountRootfs(ctx, string(e.id), rootfs); err != nil {
 			return nil, fmt.Errorf("mount root file system: %w", err)
 		}
-		return m.files(s)
+		if join.shm == m.shmDir(e.id) {
+			if err := mountShm(join.shm, s.Spec.Storage.ShmSize); err != nil {
+				return nil, err
+			}
+		}
+		return m.files(s, join.netOwner)
 	}()
 	n := <-nets
 	if err = errors.Join(err, n.err); err != nil {
@@ -151,7 +164,7 @@ func (m *Manager) launch(ctx context.Context, e *entry, s *Snapshot) (shim.Task,
 			}
 		}
 	}
-	spec, err := m.d.Specs.Build(SpecInput{C: s, Rootfs: rootfs, NetNS: n.sb.Path, Files: files})
+	spec, err := m.d.Specs.Build(SpecInput{C: s, Rootfs: rootfs, NetNS: n.sb.Path, PIDNS: join.pidNS, IPCNS: join.ipcNS, Shm: join.shm, Files: files})
 	if err != nil {
 		return nil, err
 	}
@@ -240,11 +253,18 @@ func failureCode(err error) int {
 func (m *Manager) dir(id ID) string     { return filepath.Join(m.d.Root, string(id)) }
 func (m *Manager) logPath(id ID) string { return filepath.Join(m.dir(id), string(id)+"-json.log") }
 
-// files writes hostname, hosts and resolv.conf.
-func (m *Manager) files(s *Snapshot) ([]File, error) {
+// files writes hostname, hosts and resolv.conf, or names those of the container whose network is shared.
+func (m *Manager) files(s, owner *Snapshot) ([]File, error) {
 	dir := m.dir(s.ID)
 	if err := fsx.MkdirAll("container.dir", dir, 0o710); err != nil {
 		return nil, err
+	}
+	if owner != nil {
+		out := []File{}
+		for _, name := range []string{"hosts", "hostname", "resolv.conf"} {
+			out = append(out, File{filepath.Join(m.dir(owner.ID), name), "/etc/" + name})
+		}
+		return out, nil
 	}
 	hosts := "127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\nfe00::\tip6-localnet\nff00::\tip6-mcastprefix\nff02::1\tip6-allnodes\nff02::2\tip6-allrouters\n"
 	if s.Spec.Network.Mode == network.Host {

@@ -41,8 +41,7 @@ type Options struct {
 	CgroupV2     bool
 	InitPath     string // docker-init compatible program for --init
 	DefaultInit  bool
-	AllCaps      []string // what the kernel knows, for privileged
-	HostDevices  func() []specs.LinuxDevice
+	AllCaps      []string           // what the kernel knows, for privileged
 	Ulimits      []container.Ulimit // defaults
 }
 
@@ -96,11 +95,15 @@ func (b *Builder) Build(in container.SpecInput) (*specs.Spec, error) {
 	if err != nil {
 		return nil, err
 	}
+	limits, err := b.Resources(c)
+	if err != nil {
+		return nil, err
+	}
 	s := &specs.Spec{
 		Version: specs.Version, Hostname: c.Hostname, Domainname: c.Domainname,
 		Root:    &specs.Root{Path: in.Rootfs, Readonly: c.Security.ReadonlyRootfs},
 		Process: process(c, u, c.Process.Argv(), c.Process.TTY, caps),
-		Linux:   &specs.Linux{CgroupsPath: b.cgroup(c) + "/" + string(in.C.ID), Resources: b.resources(c), MaskedPaths: MaskedPaths, ReadonlyPaths: ReadonlyPaths, Sysctl: map[string]string{}},
+		Linux:   &specs.Linux{CgroupsPath: b.cgroup(c) + "/" + string(in.C.ID), Resources: limits, MaskedPaths: MaskedPaths, ReadonlyPaths: ReadonlyPaths, Sysctl: map[string]string{}},
 	}
 	if c.Namespaces.UTS == "host" {
 		s.Hostname, s.Domainname = "", ""
@@ -108,7 +111,7 @@ func (b *Builder) Build(in container.SpecInput) (*specs.Spec, error) {
 	for k, v := range c.Security.Sysctls {
 		s.Linux.Sysctl[k] = v
 	}
-	if in.NetNS != "" {
+	if in.NetNS != "" && !strings.HasPrefix(c.Network.Mode, "container:") {
 		if _, ok := s.Linux.Sysctl["net.ipv4.ip_unprivileged_port_start"]; !ok {
 			s.Linux.Sysctl["net.ipv4.ip_unprivileged_port_start"] = "0"
 		}
@@ -292,6 +295,11 @@ func (b *Builder) Validate(c *container.Spec) error {
 		}
 	}
 	r := c.Resources
+	for _, rule := range r.DeviceCgroupRules {
+		if _, err := deviceRule(rule); err != nil {
+			return err
+		}
+	}
 	if r.Memory != 0 && r.Memory < 6<<20 {
 		return errkind.InvalidArgument("Minimum memory limit allowed is 6MB")
 	}
@@ -310,7 +318,8 @@ func (b *Builder) Validate(c *container.Spec) error {
 	return nil
 }
 
-func (b *Builder) resources(c *container.Spec) *specs.LinuxResources {
+// Resources are the limits of a container for the runtime; the default device rules come first, the user's after them.
+func (b *Builder) Resources(c *container.Spec) (*specs.LinuxResources, error) {
 	r := c.Resources
 	out := &specs.LinuxResources{CPU: &specs.LinuxCPU{Cpus: r.CpusetCpus, Mems: r.CpusetMems}, Memory: &specs.LinuxMemory{}}
 	if r.CPUShares > 0 {
@@ -348,12 +357,13 @@ func (b *Builder) resources(c *container.Spec) *specs.LinuxResources {
 	if r.PidsLimit != nil && *r.PidsLimit > 0 {
 		out.Pids = &specs.LinuxPids{Limit: r.PidsLimit}
 	}
-	if r.BlkioWeight > 0 {
-		out.BlockIO = &specs.LinuxBlockIO{Weight: &r.BlkioWeight}
+	var err error
+	if out.BlockIO, err = blockIO(&r); err != nil {
+		return nil, err
 	}
 	if c.Security.Privileged {
 		out.Devices = []specs.LinuxDeviceCgroup{{Allow: true, Access: "rwm"}}
-		return out
+		return out, nil
 	}
 	out.Devices = []specs.LinuxDeviceCgroup{{Allow: false, Access: "rwm"}}
 	for _, d := range [][2]int64{{1, 5}, {1, 3}, {1, 9}, {1, 8}, {5, 0}, {5, 1}} {
@@ -361,7 +371,19 @@ func (b *Builder) resources(c *container.Spec) *specs.LinuxResources {
 	}
 	ten, fuse := int64(10), int64(229)
 	out.Devices = append(out.Devices, specs.LinuxDeviceCgroup{Allow: false, Type: "c", Major: &ten, Minor: &fuse, Access: "rwm"})
-	return out
+	_, rules, err := devices(r.Devices)
+	if err != nil {
+		return nil, err
+	}
+	out.Devices = append(out.Devices, rules...)
+	for _, text := range r.DeviceCgroupRules {
+		rule, err := deviceRule(text)
+		if err != nil {
+			return nil, err
+		}
+		out.Devices = append(out.Devices, rule)
+	}
+	return out, nil
 }
 
 func (b *Builder) namespaces(s *specs.Spec, in container.SpecInput) {
@@ -399,6 +421,17 @@ func (b *Builder) mounts(c *container.Spec, in container.SpecInput) []specs.Moun
 		{Destination: "/sys/fs/cgroup", Type: "cgroup", Source: "cgroup", Options: []string{cgro, "nosuid", "noexec", "nodev"}},
 		{Destination: "/dev/mqueue", Type: "mqueue", Source: "mqueue", Options: []string{"nosuid", "noexec", "nodev"}},
 		{Destination: "/dev/shm", Type: "tmpfs", Source: "shm", Options: []string{"nosuid", "noexec", "nodev", "mode=1777", fmt.Sprintf("size=%d", shm)}},
+	}
+	for i := range ms {
+		switch d := ms[i].Destination; {
+		case d == "/dev/shm" && in.Shm != "":
+			ms[i] = specs.Mount{Destination: d, Type: "bind", Source: in.Shm, Options: []string{"rbind", "rprivate"}}
+		case d == "/dev/mqueue" && c.Namespaces.IPC == "host":
+			ms[i] = specs.Mount{Destination: d, Type: "bind", Source: d, Options: []string{"rbind", "rprivate"}}
+		}
+	}
+	if c.Namespaces.IPC == "none" {
+		ms = slices.DeleteFunc(ms, func(m specs.Mount) bool { return m.Destination == "/dev/shm" })
 	}
 	var user []specs.Mount
 	for _, f := range in.Files {
@@ -442,10 +475,13 @@ func (b *Builder) mounts(c *container.Spec, in container.SpecInput) []specs.Moun
 func (b *Builder) secure(s *specs.Spec, c *container.Spec, caps []string) error {
 	if c.Security.Privileged {
 		s.Linux.MaskedPaths, s.Linux.ReadonlyPaths = nil, nil
-		if b.o.HostDevices != nil {
-			s.Linux.Devices = b.o.HostDevices()
-		}
+		s.Linux.Devices = hostDevices()
 	}
+	nodes, _, err := devices(c.Resources.Devices)
+	if err != nil {
+		return err
+	}
+	s.Linux.Devices = append(s.Linux.Devices, nodes...)
 	profile := ""
 	for _, o := range c.Security.SecurityOpt {
 		k, v, _ := strings.Cut(strings.Replace(o, ":", "=", 1), "=")

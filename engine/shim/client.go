@@ -324,11 +324,13 @@ func (c *Client) Sweep(ctx context.Context, keep func(id string) bool) error {
 // RemoveBundle unmounts what is mounted below a bundle and removes it. It never follows into a file system that is still
 // mounted. Idempotent.
 func RemoveBundle(dir string) error {
-	if err := unix.Unmount(filepath.Join(dir, "rootfs"), unix.MNT_DETACH); err != nil && !errors.Is(err, unix.EINVAL) && !errors.Is(err, unix.ENOENT) {
-		return fmt.Errorf("unmount %s: %w", dir, err)
-	}
-	if err := os.Remove(filepath.Join(dir, "rootfs")); err != nil && !errors.Is(err, os.ErrNotExist) {
-		return err
+	for _, m := range []string{"rootfs", "shm"} {
+		if err := unix.Unmount(filepath.Join(dir, m), unix.MNT_DETACH); err != nil && !errors.Is(err, unix.EINVAL) && !errors.Is(err, unix.ENOENT) {
+			return fmt.Errorf("unmount %s: %w", dir, err)
+		}
+		if err := os.Remove(filepath.Join(dir, m)); err != nil && !errors.Is(err, os.ErrNotExist) {
+			return err
+		}
 	}
 	return os.RemoveAll(dir)
 }

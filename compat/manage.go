@@ -1,0 +1,78 @@
+package compat
+
+import (
+	"strings"
+	"time"
+
+	api "github.com/docker/docker/api/types/container"
+	volapi "github.com/docker/docker/api/types/volume"
+
+	"github.com/berthd/berth/compat/wire"
+	"github.com/berthd/berth/engine/container"
+	"github.com/berthd/berth/engine/volume"
+)
+
+func (s *Server) containerTop(c *Ctx) (any, error) {
+	p, err := s.Containers.Top(c.Context(), c.Param("id"), strings.Fields(c.query.Get("ps_args")))
+	if err != nil {
+		return nil, err
+	}
+	return api.TopResponse{Titles: p.Titles, Processes: p.Rows}, nil
+}
+
+func (s *Server) containerUpdate(c *Ctx) (any, error) {
+	var r api.UpdateConfig
+	if err := c.decode(&r, false); err != nil {
+		return nil, err
+	}
+	res := wire.Resources(&r.Resources)
+	err := s.Containers.Update(c.Context(), c.Param("id"), res, container.RestartPolicy{Name: string(r.RestartPolicy.Name), MaxRetries: r.RestartPolicy.MaximumRetryCount})
+	if err != nil {
+		return nil, err
+	}
+	return api.UpdateResponse{Warnings: []string{}}, nil
+}
+
+func (s *Server) containerPrune(c *Ctx) (any, error) {
+	f, err := wire.ParseFilters(c.query.Get("filters"), "label", "label!", "until")
+	if err != nil {
+		return nil, err
+	}
+	var until time.Time
+	for _, v := range f["until"] {
+		if until, err = wire.Time("until", v); err != nil {
+			return nil, err
+		}
+	}
+	ids, bytes, err := s.Containers.Prune(c.Context(), func(sn *container.Snapshot) bool {
+		return (until.IsZero() || sn.Created.Before(until)) && pruneLabels(f, sn.Spec.Labels)
+	})
+	if err != nil {
+		return nil, err
+	}
+	return api.PruneReport{ContainersDeleted: ids, SpaceReclaimed: uint64(bytes)}, nil
+}
+
+// pruneLabels applies the filters label and label!.
+func pruneLabels(f wire.Filters, labels map[string]string) bool {
+	return wire.Labels(f["label"], labels) && (len(f["label!"]) == 0 || !wire.Labels(f["label!"], labels))
+}
+
+// volumePrune removes unused volumes; since API 1.42 only anonymous ones unless all is asked.
+func (s *Server) volumePrune(c *Ctx) (any, error) {
+	f, err := wire.ParseFilters(c.query.Get("filters"), "label", "label!", "all")
+	if err != nil {
+		return nil, err
+	}
+	all := c.version < 42
+	for _, v := range f["all"] {
+		all = all || wire.Bool(v)
+	}
+	names, bytes, err := s.Volumes.Prune(c.Context(), func(v *volume.Volume) bool {
+		return (all || v.Anonymous) && pruneLabels(f, v.Labels)
+	})
+	if err != nil {
+		return nil, err
+	}
+	return volapi.PruneReport{VolumesDeleted: names, SpaceReclaimed: uint64(bytes)}, nil
+}

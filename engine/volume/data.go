@@ -1,0 +1,86 @@
+package volume
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+
+	contfs "github.com/containerd/continuity/fs"
+	"github.com/containerd/errdefs"
+	"golang.org/x/sys/unix"
+)
+
+// Populate fills an empty volume with what an image has at the place where the volume is mounted: contents, owner and mode.
+// root is a mounted root file system that no process uses yet; a path that is not there changes nothing.
+func (m *Manager) Populate(name, root, path string) error {
+	v, err := m.Get(name)
+	if err != nil {
+		return err
+	}
+	have, err := os.ReadDir(v.Mountpoint)
+	if err != nil || len(have) > 0 {
+		return err
+	}
+	dir, err := unix.Open(root, unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return fmt.Errorf("open %s: %w", root, err)
+	}
+	defer unix.Close(dir)
+	// The image chose every link on the way: none may lead out of it.
+	fd, err := unix.Openat2(dir, strings.TrimPrefix(path, "/"), &unix.OpenHow{Flags: unix.O_DIRECTORY | unix.O_RDONLY | unix.O_CLOEXEC, Resolve: unix.RESOLVE_IN_ROOT | unix.RESOLVE_NO_MAGICLINKS})
+	if errors.Is(err, unix.ENOENT) || errors.Is(err, unix.ENOTDIR) {
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("open %s: %w", path, err)
+	}
+	defer unix.Close(fd)
+	if err := contfs.CopyDir(v.Mountpoint, fmt.Sprintf("/proc/self/fd/%d", fd)); err != nil {
+		return fmt.Errorf("copy %s into volume %s: %w", path, name, err)
+	}
+	return nil
+}
+
+// Prune removes the volumes that no container uses and that want accepts. Returns their names and the bytes freed.
+func (m *Manager) Prune(ctx context.Context, want func(*Volume) bool) (names []string, bytes int64, err error) {
+	all, err := m.List()
+	if err != nil {
+		return nil, 0, err
+	}
+	for _, v := range all {
+		if ctx.Err() != nil {
+			return names, bytes, context.Cause(ctx)
+		}
+		if !want(v) || m.o.InUse != nil && len(m.o.InUse(v.Name)) > 0 {
+			continue
+		}
+		n := size(v.Mountpoint)
+		rerr := m.Remove(ctx, v.Name, false)
+		switch {
+		case rerr == nil:
+			names, bytes = append(names, v.Name), bytes+n
+		case errdefs.IsConflict(rerr), errdefs.IsNotFound(rerr): // used or removed by somebody else meanwhile
+		default:
+			err = errors.Join(err, rerr)
+		}
+	}
+	return names, bytes, err
+}
+
+// size sums the files below dir; what goes away during the walk does not count.
+func size(dir string) (n int64) {
+	_ = filepath.WalkDir(dir, func(_ string, e fs.DirEntry, err error) error {
+		if err != nil {
+			return nil //nolint:nilerr // gone meanwhile
+		}
+		if i, err := e.Info(); err == nil && i.Mode().IsRegular() {
+			n += i.Size()
+		}
+		return nil
+	}) // the callback returns no error
+	return n
+}
