@@ -81,6 +81,8 @@ func (s *Server) imageLoad(c *Ctx) (any, error) {
 	_ = http.NewResponseController(c.w).EnableFullDuplex() // HTTP/1.1 only
 	p := &progress{c: c}
 	err := s.Images.Load(c.Context(), c.Body, image.LoadOptions{Quiet: c.query.Get("quiet") == "" || c.flag("quiet")}, p.row)
+	// What follows an archive's end is padding. Left unread it would cost the client its connection.
+	_, _ = io.CopyN(io.Discard, c.Body, 1<<20)
 	if err != nil && !p.started {
 		p.started = true
 		c.w.Header().Set("Content-Type", "application/json")

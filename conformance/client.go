@@ -67,7 +67,7 @@ func (c *Client) Do(method, path string, body any) (*Answer, error) {
 		}
 		r, ct = bytes.NewReader(raw), "application/json"
 	}
-	if !strings.HasPrefix(path, "/v") && !strings.HasPrefix(path, "!") {
+	if !strings.HasPrefix(path, "/v1.") && !strings.HasPrefix(path, "!") {
 		path = "/v1.41" + path
 	}
 	req, err := http.NewRequest(method, "http://engine"+strings.TrimPrefix(path, "!"), r)

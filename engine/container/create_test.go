@@ -11,8 +11,8 @@ import (
 
 func TestNothingAskedForIsDroppedSilently(t *testing.T) {
 	for name, s := range map[string]*Spec{
-		"link":   {Network: NetworkSpec{Links: []string{"a:b"}}},
-		"label":  {Security: Security{SecurityOpt: []string{"label=level:s0"}}},
+		"link":  {Network: NetworkSpec{Links: []string{"a:b"}}},
+		"label": {Security: Security{SecurityOpt: []string{"label=level:s0"}}},
 	} {
 		if unsupported(s) == "" {
 			t.Errorf("%s is dropped", name)
