@@ -3,6 +3,7 @@ package compat
 import (
 	"encoding/base64"
 	"encoding/json"
+	"io"
 	"net/http"
 	"path"
 	"runtime"
