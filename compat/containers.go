@@ -233,7 +233,7 @@ func (s *Server) listFilter(ctx context.Context, f wire.Filters) (container.List
 		return wire.Labels(f["label"], sn.Spec.Labels) &&
 			any(f["id"], func(v string) bool { return strings.HasPrefix(string(sn.ID), v) }) &&
 			any(f["status"], func(v string) bool { return v == string(word) }) &&
-			any(f["health"], func(v string) bool { return v == "none" }) &&
+			any(f["health"], func(v string) bool { return v == wire.HealthWord(sn) }) &&
 			any(f["is-task"], func(v string) bool { return !wire.Bool(v) }) &&
 			any(f["network"], func(v string) bool { return v == sn.Spec.Network.Mode }) &&
 			any(f["volume"], func(v string) bool {

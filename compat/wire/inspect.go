@@ -46,6 +46,9 @@ func Inspect(s *domain.Snapshot, f Facts) *container.InspectResponse {
 		Status: string(word), Running: word.Live() || word == domain.Restarting, Paused: word == domain.Paused, Restarting: word == domain.Restarting,
 		Dead: word == domain.Dead, Pid: s.State.Pid, ExitCode: s.State.ExitCode(), Error: s.State.Error, StartedAt: stamp(s.State.StartedAt), FinishedAt: stamp(s.State.FinishedAt),
 	}
+	if h := s.State.Health; h != nil {
+		st.Health = health(h)
+	}
 	if s.State.Exit != nil {
 		st.OOMKilled = s.State.Exit.OOMKilled
 	}
@@ -62,6 +65,22 @@ func Inspect(s *domain.Snapshot, f Facts) *container.InspectResponse {
 	r := &container.InspectResponse{ContainerJSONBase: base, Mounts: mounts(s, false), Config: Config(s.Spec), NetworkSettings: networkSettings(s)}
 	r.ImageManifestDescriptor = manifest(s)
 	return r
+}
+
+func health(h *domain.Health) *container.Health {
+	out := &container.Health{Status: container.HealthStatus(h.Status), FailingStreak: h.FailingStreak, Log: []*container.HealthcheckResult{}}
+	for _, r := range h.Log {
+		out.Log = append(out.Log, &container.HealthcheckResult{Start: r.Start, End: r.End, ExitCode: r.ExitCode, Output: r.Output})
+	}
+	return out
+}
+
+// HealthWord is the health of a container as filters name it.
+func HealthWord(s *domain.Snapshot) string {
+	if s.State.Health == nil {
+		return domain.HealthNone
+	}
+	return s.State.Health.Status
 }
 
 func manifest(s *domain.Snapshot) *ocispec.Descriptor {
@@ -188,7 +207,15 @@ func Status(s *domain.Snapshot, now time.Time) string {
 	ago := func(t time.Time) string { return units.HumanDuration(now.Sub(t)) }
 	switch word := statusWord(&s.State); word {
 	case domain.Running:
-		return "Up " + ago(s.State.StartedAt)
+		up := "Up " + ago(s.State.StartedAt)
+		switch w := HealthWord(s); w {
+		case domain.HealthNone:
+			return up
+		case domain.HealthStarting:
+			return up + " (health: starting)"
+		default:
+			return up + " (" + w + ")"
+		}
 	case domain.Paused:
 		return "Up " + ago(s.State.StartedAt) + " (Paused)"
 	case domain.Restarting:

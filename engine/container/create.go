@@ -161,6 +161,10 @@ func merge(s *Spec, img *image.Image) {
 			p.Env = append(p.Env, e)
 		}
 	}
+	s.Health = mergeHealth(s.Health, c.Healthcheck)
+	if len(p.Shell) == 0 {
+		p.Shell = c.Shell
+	}
 	labels := maps.Clone(c.Labels)
 	if labels == nil {
 		labels = map[string]string{}
@@ -284,8 +288,8 @@ func (m *Manager) check(s *Spec) error {
 	if what := unsupported(s); what != "" {
 		return errkind.NotImplemented("%s: not supported yet", what)
 	}
-	if s.Health != nil && len(s.Health.Test) > 0 && s.Health.Test[0] != "NONE" {
-		return errkind.NotImplemented("health checks are not supported yet")
+	if err := checkHealth(s.Health); err != nil {
+		return err
 	}
 	if err := logs.ValidateOptions(logs.Config{Driver: s.Log.Driver, Options: s.Log.Options}); err != nil {
 		return err

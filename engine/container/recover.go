@@ -147,8 +147,7 @@ func (m *Manager) adopt(ctx context.Context, e *entry, t shim.Task) bool {
 	e.mu.Lock()
 	e.mu.task, e.mu.run = t, r
 	e.mu.Unlock()
-	m.wg.Add(1)
-	go m.watch(e, t, r)
+	m.follow(e, t, r)
 	return false
 }
 

@@ -96,7 +96,10 @@ func (m *Manager) startHolding(ctx context.Context, e *entry, byUser bool) error
 		p, err := s.State.next(trStarted)
 		s.State.Phase, s.State.Pid, s.State.StartedAt = p, task.Pid(), time.Now().UTC()
 		s.State.SandboxID = string(e.id)
-		s.State.Exit = nil
+		s.State.Exit, s.State.Health = nil, nil
+		if probeArgv(s.Spec) != nil {
+			s.State.Health = &Health{Status: HealthStarting}
+		}
 		return err
 	}, nil)
 	if err != nil {
@@ -112,9 +115,18 @@ func (m *Manager) startHolding(ctx context.Context, e *entry, byUser bool) error
 	e.mu.Unlock()
 	m.d.Networks.Event("connect", string(e.id), s.Endpoints)
 	m.publish(s, "start")
-	m.wg.Add(1)
-	go m.watch(e, task, r)
+	m.follow(e, task, r)
 	return nil
+}
+
+// follow gives a life its watcher and, if it has a probe, its monitor.
+func (m *Manager) follow(e *entry, t shim.Task, r *run) {
+	m.wg.Add(1)
+	go m.watch(e, t, r)
+	if probeArgv(e.now.Load().Spec) != nil {
+		m.wg.Add(1)
+		go m.monitor(e, t, r)
+	}
 }
 
 // launch makes every effect of a start; after an error failed undoes them.
