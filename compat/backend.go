@@ -47,6 +47,7 @@ type containers interface {
 	ExecGet(id string) (*container.Exec, error)
 	ExecResize(ctx context.Context, id string, rows, cols uint16) error
 	ExecIDs(id container.ID) []string
+	Stats(ctx context.Context, ref string, stream bool) (*container.Snapshot, iter.Seq[container.Usage], error)
 	Top(ctx context.Context, ref string, args []string) (*container.Processes, error)
 	Prune(ctx context.Context, want container.ListFilter) (ids []string, bytes int64, err error)
 	Update(ctx context.Context, ref string, r container.Resources, p container.RestartPolicy) error
@@ -65,6 +66,8 @@ type images interface {
 	Tag(ctx context.Context, src, repo, tag string) error
 	Delete(ctx context.Context, ref string, o image.DeleteOptions) ([]image.Deleted, error)
 	Driver() (string, [][2]string)
+	Stored(ctx context.Context) (int64, error)
+	Usage(ctx context.Context, id string) (int64, error)
 }
 
 type networks interface {
@@ -77,6 +80,7 @@ type volumes interface {
 	Create(ctx context.Context, o volume.CreateOptions) (*volume.Volume, error)
 	Get(name string) (*volume.Volume, error)
 	List() ([]*volume.Volume, error)
+	Size(v *volume.Volume) int64
 	Remove(ctx context.Context, name string, force bool) error
 	Prune(ctx context.Context, want func(*volume.Volume) bool) (names []string, bytes int64, err error)
 }

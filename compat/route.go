@@ -93,6 +93,8 @@ var routes = compile(append([]route{
 	{method: post, pattern: "/containers/{id}/attach", success: 200, handler: (*Server).containerAttach},
 	{method: post, pattern: "/containers/{id}/wait", success: 200, handler: (*Server).containerWait},
 	{method: del, pattern: "/containers/{id}", success: 204, handler: (*Server).containerRemove},
+	{method: get, pattern: "/containers/{id}/stats", success: 200, handler: (*Server).containerStats},
+	{method: get, pattern: "/system/df", success: 200, handler: (*Server).systemDF},
 	{method: get, pattern: "/containers/{id}/top", success: 200, handler: (*Server).containerTop},
 	{method: post, pattern: "/containers/{id}/update", success: 200, handler: (*Server).containerUpdate},
 	{method: post, pattern: "/containers/prune", success: 200, handler: (*Server).containerPrune},

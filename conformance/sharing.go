@@ -86,6 +86,29 @@ func sharing() []Case {
 				t.want("GET", p+"/top", nil, 200, `"Titles":["UID","PID"`), t.want("GET", p+"/top", nil, 200, "sleep 100"),
 				t.want("GET", p+"/top?ps_args=-o+pid,comm", nil, 200, `"Titles":["PID","COMMAND"]`), t.want("GET", p+"/top?ps_args=-o+comm", nil, 500, "Couldn't find PID field in ps output"))
 		}),
+		story("statistics", []string{"ContainerStats"}, func(t *T) error {
+			id, err := t.create(sleeper(), obj{"Memory": 64 << 20})
+			if err != nil {
+				return err
+			}
+			p := "/containers/" + id
+			return steps(t.want("GET", p+"/stats?stream=0", nil, 200, `"preread":"0001-01-01T00:00:00Z"`), t.want("POST", p+"/start", nil, 204, ""),
+				t.want("GET", p+"/stats?stream=0&one-shot=1", nil, 200, `"limit":67108864`), t.want("GET", p+"/stats?stream=0&one-shot=1", nil, 200, `"networks":{"eth0":{"rx_bytes":`),
+				t.want("GET", p+"/stats?stream=0&one-shot=1", nil, 200, `"pids_stats":{"current":1`), t.want("GET", "/containers/nosuch/stats?stream=0", nil, 404, "No such container"), func() error {
+					a, err := t.expect("GET", p+"/stats?stream=0", nil, 200, `"system_cpu_usage"`)
+					if err == nil && (a.JSON()["preread"] == "0001-01-01T00:00:00Z" || a.JSON()["precpu_stats"].(obj)["system_cpu_usage"] == nil) {
+						err = fmt.Errorf("there is no sample before: %s", a.Body)
+					}
+					return err
+				})
+		}),
+		story("disk usage", []string{"SystemDataUsage"}, func(t *T) error {
+			id, err := t.create(obj{"Cmd": []string{"true"}, "Volumes": obj{"/www": obj{}}}, nil)
+			if err != nil {
+				return err
+			}
+			return steps(t.want("GET", "/system/df", nil, 200, id), t.want("GET", "/system/df", nil, 200, `"LayersSize":`), t.want("GET", "/system/df", nil, 200, `"RefCount":1`))
+		}),
 		story("prune by label", []string{"ContainerPrune"}, func(t *T) error {
 			l := t.prefix + "prune"
 			a, err := t.create(obj{"Cmd": []string{"true"}, "Labels": obj{l: "1"}}, nil)

@@ -71,6 +71,9 @@ func (m *Manager) Prune(ctx context.Context, want func(*Volume) bool) (names []s
 	return names, bytes, err
 }
 
+// Size is what the files of a volume take, in bytes.
+func (m *Manager) Size(v *Volume) int64 { return size(v.Mountpoint) }
+
 // size sums the files below dir; what goes away during the walk does not count.
 func size(dir string) (n int64) {
 	_ = filepath.WalkDir(dir, func(_ string, e fs.DirEntry, err error) error {

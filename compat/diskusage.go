@@ -1,0 +1,92 @@
+package compat
+
+import (
+	"time"
+
+	api "github.com/docker/docker/api/types/container"
+	imageapi "github.com/docker/docker/api/types/image"
+	volapi "github.com/docker/docker/api/types/volume"
+
+	"github.com/berthd/berth/compat/wire"
+	"github.com/berthd/berth/engine/image"
+)
+
+// systemDF says what the disk is used for. The parameter type selects parts; none selects all.
+func (s *Server) systemDF(c *Ctx) (any, error) {
+	asked := map[string]bool{}
+	for _, t := range c.query["type"] {
+		switch t {
+		case "container", "image", "volume", "build-cache":
+			asked[t] = true
+		default:
+			return nil, wire.Invalid("unknown object type: %s", t)
+		}
+	}
+	all := len(asked) == 0
+	out := struct {
+		LayersSize int64
+		Images     []imageapi.Summary
+		Containers []api.Summary
+		Volumes    []*volapi.Volume
+		BuildCache []any
+	}{}
+	ctx := c.Context()
+	list := s.Containers.List()
+	if all || asked["image"] {
+		imgs, err := s.Images.List(ctx, image.ListOptions{})
+		if err != nil {
+			return nil, err
+		}
+		used := map[string]int64{}
+		for _, sn := range list {
+			used[sn.Spec.Image.ID]++
+		}
+		out.Images = []imageapi.Summary{}
+		for _, i := range imgs {
+			labels := i.Labels
+			if labels == nil {
+				labels = map[string]string{}
+			}
+			out.Images = append(out.Images, imageapi.Summary{ID: i.ID.String(), Created: i.Created.Unix(), Labels: labels, RepoTags: i.Tags, RepoDigests: i.Digests, Size: i.Size, Containers: used[i.ID.String()]})
+		}
+		if out.LayersSize, err = s.Images.Stored(ctx); err != nil {
+			return nil, err
+		}
+	}
+	if all || asked["container"] {
+		out.Containers = []api.Summary{}
+		name, now := s.imageNames(ctx), time.Now()
+		for _, sn := range list {
+			row := wire.Summary(sn, name(sn), now)
+			n, err := s.Images.Usage(ctx, string(sn.ID))
+			if err != nil {
+				continue // removed meanwhile
+			}
+			row.SizeRw = n
+			out.Containers = append(out.Containers, row)
+		}
+	}
+	if all || asked["volume"] {
+		vols, err := s.Volumes.List()
+		if err != nil {
+			return nil, err
+		}
+		out.Volumes = []*volapi.Volume{}
+		for _, v := range vols {
+			row := volumeOf(v)
+			row.UsageData = &volapi.UsageData{Size: s.Volumes.Size(v)}
+			for _, sn := range list {
+				for _, p := range sn.Spec.Storage.Points {
+					if p.Name == v.Name {
+						row.UsageData.RefCount++
+					}
+				}
+			}
+			out.Volumes = append(out.Volumes, row)
+		}
+	}
+	if all || asked["build-cache"] {
+		out.BuildCache = []any{}
+	}
+	return out, nil
+}
