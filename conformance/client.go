@@ -14,18 +14,33 @@ import (
 
 // Client speaks raw HTTP to the endpoint.
 type Client struct {
-	sock   string
-	hc     *http.Client
-	prefix string // of names this run makes
+	network, address string // as net.Dial takes them
+	version          string // of requests that name none, as "1.41"
+	hc               *http.Client
+	prefix           string // of names this client makes
+	ctx              context.Context
+	made             *made // may be nil
 }
 
-// NewClient takes unix:///path.
-func NewClient(host string) *Client {
-	c := &Client{sock: strings.TrimPrefix(host, "unix://"), prefix: fmt.Sprintf("conf%d-", time.Now().UnixNano()%1e9)}
-	c.hc = &http.Client{Timeout: time.Minute, Transport: &http.Transport{DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
-		return (&net.Dialer{}).DialContext(ctx, "unix", c.sock)
+// NewClient takes unix:///path or tcp://host:port.
+func NewClient(host string) (*Client, error) {
+	scheme, rest, ok := strings.Cut(host, "://")
+	if !ok || scheme != "unix" && scheme != "tcp" || rest == "" {
+		return nil, fmt.Errorf("host %q is neither unix:///path nor tcp://host:port", host)
+	}
+	c := &Client{network: scheme, address: rest, version: "1.41", prefix: fmt.Sprintf("conf%d-", time.Now().UnixNano()%1e9), ctx: context.Background()}
+	c.hc = &http.Client{Timeout: time.Minute, Transport: &http.Transport{MaxIdleConnsPerHost: 16, DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+		return (&net.Dialer{}).DialContext(ctx, c.network, c.address)
 	}}}
-	return c
+	return c, nil
+}
+
+// forCase is a client for the case of the given number.
+func (c *Client) forCase(n int, version string) *Client {
+	k := *c
+	k.made, k.version = &made{}, version
+	k.prefix = fmt.Sprintf("%s%d-", strings.TrimSuffix(c.prefix, "-")+"x", n)
+	return &k
 }
 
 // Answer is a whole response.
@@ -52,7 +67,15 @@ func (a *Answer) List() []map[string]any {
 // Message is the text of an error.
 func (a *Answer) Message() string { s, _ := a.JSON()["message"].(string); return s }
 
-// Do sends a request at v1.41; body is JSON unless it is an io.Reader.
+// full puts the version before a path; a path that begins with ! is sent as it is, one with a version keeps it.
+func (c *Client) full(path string) string {
+	if strings.HasPrefix(path, "/v1.") || strings.HasPrefix(path, "!") {
+		return strings.TrimPrefix(path, "!")
+	}
+	return "/v" + c.version + path
+}
+
+// Do sends a request at the case's API version; body is JSON unless it is an io.Reader.
 func (c *Client) Do(method, path string, body any) (*Answer, error) {
 	var r io.Reader
 	ct := ""
@@ -67,10 +90,7 @@ func (c *Client) Do(method, path string, body any) (*Answer, error) {
 		}
 		r, ct = bytes.NewReader(raw), "application/json"
 	}
-	if !strings.HasPrefix(path, "/v1.") && !strings.HasPrefix(path, "!") {
-		path = "/v1.41" + path
-	}
-	req, err := http.NewRequest(method, "http://engine"+strings.TrimPrefix(path, "!"), r)
+	req, err := http.NewRequestWithContext(c.ctx, method, "http://engine"+c.full(path), r)
 	if err != nil {
 		return nil, err
 	}
@@ -83,7 +103,11 @@ func (c *Client) Do(method, path string, body any) (*Answer, error) {
 	}
 	defer resp.Body.Close()
 	raw, err := io.ReadAll(resp.Body)
-	return &Answer{resp.StatusCode, resp.Header, raw}, err
+	a := &Answer{resp.StatusCode, resp.Header, raw}
+	if c.made != nil {
+		c.made.note(method, path, a)
+	}
+	return a, err
 }
 
 // Hijack opens a raw stream; head is the response head.
@@ -94,23 +118,28 @@ func (c *Client) Hijack(path string, body any, upgrade bool) (conn net.Conn, hea
 			return nil, "", err
 		}
 	}
-	if conn, err = net.Dial("unix", c.sock); err != nil {
+	if conn, err = (&net.Dialer{}).DialContext(c.ctx, c.network, c.address); err != nil {
 		return nil, "", err
 	}
-	_ = conn.SetDeadline(time.Now().Add(30 * time.Second)) // a unix socket takes it
+	_ = conn.SetDeadline(time.Now().Add(30 * time.Second)) // sockets of both kinds take it
 	up := ""
 	if upgrade {
 		up = "Connection: Upgrade\r\nUpgrade: tcp\r\n"
 	}
-	if _, err = fmt.Fprintf(conn, "POST /v1.41%s HTTP/1.1\r\nHost: x\r\n%sContent-Type: application/json\r\nContent-Length: %d\r\n\r\n%s", path, up, len(raw), raw); err != nil {
+	if _, err = fmt.Fprintf(conn, "POST %s HTTP/1.1\r\nHost: x\r\n%sContent-Type: application/json\r\nContent-Length: %d\r\n\r\n%s", c.full(path), up, len(raw), raw); err != nil {
+		conn.Close()
 		return nil, "", err
 	}
 	var one [1]byte
 	for !strings.HasSuffix(head, "\r\n\r\n") {
 		if _, err = conn.Read(one[:]); err != nil {
+			conn.Close()
 			return nil, head, err
 		}
 		head += string(one[:])
 	}
 	return conn, head, nil
 }
+
+// halfClose ends what we send and leaves what we read.
+func halfClose(conn net.Conn) error { return conn.(interface{ CloseWrite() error }).CloseWrite() }

@@ -3,11 +3,12 @@ package conformance
 import (
 	"fmt"
 	"io"
-	"net"
 	"strings"
 )
 
-func story(name string, ops []string, f func(t *T) error) Case { return Case{name, ops, f} }
+func story(name string, ops []string, f func(t *T) error) Case {
+	return Case{Name: name, Ops: ops, Run: f}
+}
 
 // steps runs f one after the other until one fails.
 func steps(fs ...func() error) error {
@@ -78,7 +79,7 @@ func stories() []Case {
 			if _, err := io.WriteString(conn, "typed early\n"); err != nil {
 				return err
 			}
-			if err := conn.(*net.UnixConn).CloseWrite(); err != nil {
+			if err := halfClose(conn); err != nil {
 				return err
 			}
 			if _, err := t.expect("POST", "/containers/"+id+"/start", nil, 204, ""); err != nil {

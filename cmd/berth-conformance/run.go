@@ -1,0 +1,93 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"syscall"
+
+	"github.com/berthd/berth/conformance"
+)
+
+var errFailed = errors.New("not all cases passed")
+
+func run(args []string) error {
+	f := flag.NewFlagSet("run", flag.ExitOnError)
+	o := conformance.Options{}
+	f.StringVar(&o.Host, "host", "unix:///var/run/docker.sock", "endpoint")
+	f.StringVar(&o.APIVersion, "api-version", "", "version of requests")
+	f.StringVar(&o.Match, "match", "", "only cases whose name matches this regular expression")
+	f.IntVar(&o.Jobs, "jobs", 1, "cases at a time")
+	archive := f.String("image", "", "a docker-archive with busybox:latest, instead of the one that the suite makes")
+	jsonFile := f.String("json", "", "report as JSON")
+	junitFile := f.String("junit", "", "report for CI systems")
+	_ = f.Parse(args) // exits by itself
+
+	var made bytes.Buffer
+	o.Image = &made
+	if *archive != "" {
+		r, err := os.Open(*archive)
+		if err != nil {
+			return err
+		}
+		defer r.Close()
+		o.Image = r
+	} else if err := conformance.WriteImage(&made); err != nil {
+		return err
+	}
+	o.Progress = func(r conformance.Result) {
+		switch r.Outcome {
+		case conformance.Failed:
+			fmt.Printf("FAIL %s: %s\n", r.Name, r.Why)
+		case conformance.Skipped:
+			fmt.Printf("SKIP %s: %s\n", r.Name, r.Why)
+		}
+	}
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	rep, err := conformance.Run(ctx, o, conformance.Cases())
+	if err != nil {
+		return err
+	}
+	err = errors.Join(
+		writeTo(*jsonFile, func(w io.Writer) error {
+			e := json.NewEncoder(w)
+			e.SetIndent("", " ")
+			return e.Encode(rep)
+		}),
+		writeTo(*junitFile, rep.JUnit),
+	)
+	if rep.Count(conformance.Failed) > 0 || rep.Count(conformance.Passed) == 0 {
+		err = errors.Join(err, errFailed)
+	}
+	fmt.Printf("%d passed, %d failed, %d skipped\n", rep.Count(conformance.Passed), rep.Count(conformance.Failed), rep.Count(conformance.Skipped))
+	if errors.Is(err, errFailed) {
+		os.Exit(1) // the last line is the count
+	}
+	return err
+}
+
+func image(args []string) error {
+	if len(args) != 1 {
+		return errors.New("image needs the name of the file to write")
+	}
+	return writeTo(args[0], conformance.WriteImage)
+}
+
+// writeTo makes the file; no name, no file.
+func writeTo(name string, write func(io.Writer) error) error {
+	if name == "" {
+		return nil
+	}
+	f, err := os.Create(name)
+	if err != nil {
+		return err
+	}
+	return errors.Join(write(f), f.Close())
+}
