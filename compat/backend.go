@@ -9,6 +9,7 @@ import (
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
+	"github.com/berthd/berth/engine/build"
 	"github.com/berthd/berth/engine/container"
 	"github.com/berthd/berth/engine/event"
 	"github.com/berthd/berth/engine/image"
@@ -22,8 +23,11 @@ type Backend struct {
 	Images     images
 	Networks   networks
 	Volumes    volumes
+	Build      build.Builder
 	Events     events
 	System     func() Info
+	// BuildFilter makes one of build.PruneOptions.Filters, or says that the builder knows no such key.
+	BuildFilter func(key, op, value string) (string, error)
 }
 
 type containers interface {

@@ -3,6 +3,7 @@ package compat
 import (
 	"time"
 
+	buildapi "github.com/docker/docker/api/types/build"
 	api "github.com/docker/docker/api/types/container"
 	imageapi "github.com/docker/docker/api/types/image"
 	volapi "github.com/docker/docker/api/types/volume"
@@ -28,7 +29,7 @@ func (s *Server) systemDF(c *Ctx) (any, error) {
 		Images     []imageapi.Summary
 		Containers []api.Summary
 		Volumes    []*volapi.Volume
-		BuildCache []any
+		BuildCache []buildapi.CacheRecord
 	}{}
 	ctx := c.Context()
 	list := s.Containers.List()
@@ -86,7 +87,10 @@ func (s *Server) systemDF(c *Ctx) (any, error) {
 		}
 	}
 	if all || asked["build-cache"] {
-		out.BuildCache = []any{}
+		var err error
+		if out.BuildCache, err = s.buildCache(ctx); err != nil {
+			return nil, err
+		}
 	}
 	return out, nil
 }

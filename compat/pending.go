@@ -10,9 +10,9 @@ import (
 var notYet = []string{
 	"GET /containers/{id}/changes", "GET /containers/{id}/export",
 	"GET /containers/{id}/attach/ws", "HEAD /containers/{id}/archive", "GET /containers/{id}/archive",
-	"PUT /containers/{id}/archive", "POST /build", "POST /build/prune", "POST /build/cancel",
+	"PUT /containers/{id}/archive",
 	"POST /images/prune", "GET /images/search", "POST /images/{name...}/push", "POST /auth", "POST /commit", "GET /images/{name...}/get",
-	"GET /images/get", "GET /distribution/{name...}/json", "POST /session", "POST /grpc",
+	"GET /images/get", "GET /distribution/{name...}/json",
 	"POST /networks/create", "DELETE /networks/{id}", "POST /networks/{id}/connect", "POST /networks/{id}/disconnect", "POST /networks/prune",
 	"PUT /volumes/{name}",
 	"GET /plugins/privileges", "POST /plugins/pull", "GET /plugins/{name...}/json", "DELETE /plugins/{name...}", "POST /plugins/{name...}/enable",

@@ -111,6 +111,12 @@ var routes = compile(append([]route{
 	{method: post, pattern: "/images/{name...}/tag", success: 201, handler: (*Server).imageTag},
 	{method: del, pattern: "/images/{name...}", success: 200, handler: (*Server).imageDelete},
 
+	{method: post, pattern: "/build", success: 200, handler: (*Server).imageBuild},
+	{method: post, pattern: "/build/cancel", success: 200, handler: (*Server).buildCancel},
+	{method: post, pattern: "/build/prune", success: 200, handler: (*Server).buildPrune},
+	{method: post, pattern: "/session", success: 200, handler: (*Server).buildSession},
+	{method: post, pattern: "/grpc", success: 200, handler: (*Server).buildGRPC},
+
 	{method: get, pattern: "/networks", success: 200, handler: (*Server).networkList},
 	{method: get, pattern: "/networks/{id}", success: 200, handler: (*Server).networkInspect},
 

@@ -11,6 +11,7 @@ import (
 	"strings"
 	"syscall"
 
+	"github.com/berthd/berth/engine/build/buildkit"
 	"github.com/berthd/berth/engine/container"
 	"github.com/berthd/berth/engine/event"
 	"github.com/berthd/berth/engine/image"
@@ -41,6 +42,7 @@ type Config struct {
 	LogDriver                      string
 	LogOptions                     map[string]string
 	ShmSize                        int64
+	Version                        string // of berth
 	Log                            *slog.Logger
 }
 
@@ -50,6 +52,7 @@ type Engine struct {
 	Images     *image.Service
 	Networks   *network.Manager
 	Volumes    *volume.Manager
+	Build      *buildkit.Builder
 	Events     *event.Bus
 	ID         string
 
@@ -123,6 +126,11 @@ func Open(ctx context.Context, c Config) (_ *Engine, err error) {
 	if err != nil {
 		return nil, err
 	}
+	e.Build = buildkit.New(buildkit.Options{
+		Root: filepath.Join(c.DataRoot, "buildkit"), Stores: e.Images.Stores(), Named: e.Images.Named, Runtime: e.shims, Networks: e.Networks, Harden: specs.Harden,
+		CgroupParent: parentOr(c.CgroupParent), HostGateway: e.Networks.HostGateway(), Registry: e.Images.RegistryPolicy, DNS: c.DNS, DNSSearch: c.DNSSearch, DNSOptions: c.DNSOptions,
+		Version: c.Version, Log: c.Log.With("component", "build"),
+	})
 	e.Images.SetInUse(e.imageUsers)
 	e.Volumes.SetInUse(e.volumeUsers)
 	same, err := e.sameBoot()
@@ -194,10 +202,7 @@ func (e *Engine) Shutdown(ctx context.Context) {
 
 // Destroy removes what an engine without running containers keeps on the host: bridge, rules and the parent cgroups.
 func (e *Engine) Destroy(ctx context.Context) error {
-	parent := e.cfg.CgroupParent
-	if parent == "" {
-		parent = oci.DefaultCgroupParent
-	}
+	parent := parentOr(e.cfg.CgroupParent)
 	for _, pattern := range []string{"/sys/fs/cgroup", "/sys/fs/cgroup/*"} {
 		dirs, err := filepath.Glob(filepath.Join(pattern, parent))
 		if err != nil {
@@ -210,7 +215,17 @@ func (e *Engine) Destroy(ctx context.Context) error {
 	return e.Networks.Destroy(ctx)
 }
 
+func parentOr(cgroup string) string {
+	if cgroup == "" {
+		return oci.DefaultCgroupParent
+	}
+	return cgroup
+}
+
 func (e *Engine) close() {
+	if e.Build != nil {
+		_ = e.Build.Close() // caches only
+	}
 	if e.Networks != nil {
 		_ = e.Networks.Close() // reservations only
 	}

@@ -15,7 +15,7 @@ var floors = map[string]int{
 	"engine/internal/store": 0, "engine/internal/rootdir": 0,
 	"engine/event": 1, "engine/logs": 1,
 	"engine/image/registry": 2, "engine/network/firewall": 2, "engine/image": 2, "engine/network": 2, "engine/volume": 2, "engine/shim": 2, "engine/shim/libct": 2, "engine/shim/server": 2,
-	"engine/container": 3, "engine/oci": 4, "engine": 5,
+	"engine/container": 3, "engine/build": 3, "engine/oci": 4, "engine/build/buildkit": 4, "engine": 5,
 	"compat/wire": 6, "compat/stream": 6, "compat": 6,
 }
 
@@ -24,10 +24,11 @@ var only = map[string][]string{
 	"github.com/docker/docker/api/types":     {"compat", "conformance"},
 	"github.com/labstack/echo/v4":            {"compat"},
 	"github.com/opencontainers/runc":         {"engine/shim/libct"},
-	"go.etcd.io/bbolt":                       {"engine/internal/store", "engine/image"},
+	"go.etcd.io/bbolt":                       {"engine/internal/store", "engine/image", "engine/build/buildkit"},
 	"github.com/google/go-containerregistry": {"engine/image/registry"},
 	"github.com/google/nftables":             {"engine/network/firewall"},
-	"github.com/containerd/containerd/v2":    {"engine/image"},
+	"github.com/containerd/containerd/v2":    {"engine/image", "engine/build/buildkit"},
+	"github.com/moby/buildkit":               {"engine/build/buildkit"},
 	"github.com/docker/docker/daemon":        {},
 	"github.com/moby/moby":                   {},
 }

@@ -14,7 +14,9 @@ import (
 	"os/signal"
 	"runtime/debug"
 	"syscall"
+	"time"
 
+	"github.com/berthd/berth/cmd/internal/resident"
 	"github.com/berthd/berth/engine/shim/libct"
 	"github.com/berthd/berth/engine/shim/server"
 )
@@ -47,6 +49,7 @@ func serve(dir string) error {
 	if err := f.Close(); err != nil {
 		return err
 	}
+	time.AfterFunc(time.Second, func() { _ = resident.Trim() }) // best effort
 	s, err := server.New(dir, ln.(*net.UnixListener), slog.New(slog.NewTextHandler(os.Stderr, nil)))
 	if err != nil {
 		return err

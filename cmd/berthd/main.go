@@ -26,9 +26,11 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/berthd/berth/cmd/berthd/config"
+	"github.com/berthd/berth/cmd/internal/resident"
 	"github.com/berthd/berth/cmd/internal/version"
 	"github.com/berthd/berth/compat"
 	"github.com/berthd/berth/engine"
+	"github.com/berthd/berth/engine/build/buildkit"
 	"github.com/berthd/berth/engine/container"
 )
 
@@ -105,7 +107,7 @@ func engineConfig(c *config.Config, log *slog.Logger) (engine.Config, error) {
 	ec := engine.Config{
 		DataRoot: c.DataRoot, ExecRoot: c.ExecRoot, ShimBinary: filepath.Join(filepath.Dir(self), "berth-shim"), StorageDriver: c.StorageDriver, BridgeName: c.Bridge, BridgeIP: c.Prefix,
 		MTU: c.MTU, Firewall: c.IPTables, Forward: c.IPForward, ICC: c.ICC, Masq: c.IPMasq, InsecureRegistries: c.Insecure, LiveRestore: c.LiveRestore,
-		DefaultInit: c.Init, InitPath: c.InitPath, CgroupParent: c.CgroupParent, DNS: c.DNS, DNSSearch: c.DNSSearch, DNSOptions: c.DNSOpts, LogDriver: c.LogDriver, LogOptions: map[string]string{}, ShmSize: shm, Log: log,
+		DefaultInit: c.Init, InitPath: c.InitPath, CgroupParent: c.CgroupParent, DNS: c.DNS, DNSSearch: c.DNSSearch, DNSOptions: c.DNSOpts, LogDriver: c.LogDriver, LogOptions: map[string]string{}, ShmSize: shm, Version: version.Version, Log: log,
 	}
 	if ec.InitPath == "" {
 		for _, p := range []string{"/usr/libexec/docker/docker-init", "/usr/bin/docker-init", "/usr/sbin/docker-init", "/usr/bin/tini-static"} {
@@ -139,7 +141,7 @@ func serve(ctx context.Context, c *config.Config, e *engine.Engine, log *slog.Lo
 		lns = append(lns, l...)
 	}
 	api := &compat.Server{Version: version.Version, Log: log.With("component", "api"), Backend: compat.Backend{
-		Containers: e.Containers, Images: e.Images, Networks: e.Networks, Volumes: e.Volumes, Events: e.Events, System: facts(c, e),
+		Containers: e.Containers, Images: e.Images, Networks: e.Networks, Volumes: e.Volumes, Build: e.Build, BuildFilter: buildkit.Filter, Events: e.Events, System: facts(c, e),
 	}}
 	srv := &http.Server{Handler: api.Handler(), ReadHeaderTimeout: 5 * time.Minute, ErrorLog: slog.NewLogLogger(log.Handler(), slog.LevelDebug)}
 	errs := make(chan error, len(lns))
@@ -148,6 +150,12 @@ func serve(ctx context.Context, c *config.Config, e *engine.Engine, log *slog.Lo
 		go func() { errs <- srv.Serve(l) }()
 	}
 	_, _ = daemon.SdNotify(false, daemon.SdNotifyReady) // without systemd there is nobody to tell
+	settled := time.AfterFunc(time.Second, func() {
+		if err := resident.Trim(); err != nil {
+			log.Debug("memory of the start is kept", "error", err)
+		}
+	})
+	defer settled.Stop()
 	select {
 	case err := <-errs:
 		return err

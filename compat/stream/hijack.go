@@ -133,3 +133,15 @@ func (f *keyFilter) feed(b []byte) (out []byte, hit bool) {
 	}
 	return out, false
 }
+
+// Upgrade takes the connection over for another protocol and answers 101. Bytes that came with the request are not lost.
+func Upgrade(w http.ResponseWriter, proto string) (*Conn, error) {
+	nc, rw, err := http.NewResponseController(w).Hijack()
+	if err != nil {
+		return nil, err
+	}
+	if _, err := io.WriteString(nc, "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: "+proto+"\r\n\r\n"); err != nil {
+		return nil, errors.Join(err, nc.Close())
+	}
+	return &Conn{nc, rw.Reader}, nil
+}

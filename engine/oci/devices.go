@@ -174,3 +174,13 @@ func blockIO(r *container.Resources) (*specs.LinuxBlockIO, error) {
 	}
 	return b, nil
 }
+
+// defaultDevices are the rules every container starts from: nothing but the harmless nodes.
+func defaultDevices() []specs.LinuxDeviceCgroup {
+	out := []specs.LinuxDeviceCgroup{{Allow: false, Access: "rwm"}}
+	for _, d := range [][2]int64{{1, 5}, {1, 3}, {1, 9}, {1, 8}, {5, 0}, {5, 1}} {
+		out = append(out, specs.LinuxDeviceCgroup{Allow: true, Type: "c", Major: &d[0], Minor: &d[1], Access: "rwm"})
+	}
+	ten, fuse := int64(10), int64(229)
+	return append(out, specs.LinuxDeviceCgroup{Allow: false, Type: "c", Major: &ten, Minor: &fuse, Access: "rwm"})
+}

@@ -365,12 +365,7 @@ func (b *Builder) Resources(c *container.Spec) (*specs.LinuxResources, error) {
 		out.Devices = []specs.LinuxDeviceCgroup{{Allow: true, Access: "rwm"}}
 		return out, nil
 	}
-	out.Devices = []specs.LinuxDeviceCgroup{{Allow: false, Access: "rwm"}}
-	for _, d := range [][2]int64{{1, 5}, {1, 3}, {1, 9}, {1, 8}, {5, 0}, {5, 1}} {
-		out.Devices = append(out.Devices, specs.LinuxDeviceCgroup{Allow: true, Type: "c", Major: &d[0], Minor: &d[1], Access: "rwm"})
-	}
-	ten, fuse := int64(10), int64(229)
-	out.Devices = append(out.Devices, specs.LinuxDeviceCgroup{Allow: false, Type: "c", Major: &ten, Minor: &fuse, Access: "rwm"})
+	out.Devices = defaultDevices()
 	_, rules, err := devices(r.Devices)
 	if err != nil {
 		return nil, err

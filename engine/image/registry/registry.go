@@ -144,3 +144,6 @@ func (r *Repository) Blob(ctx context.Context, digest string, offset int64) (bod
 
 // Tags lists the tags of the repository.
 func (r *Repository) Tags() ([]string, error) { return remote.List(r.repo, r.opts...) }
+
+// Policy tells how a registry is talked to: its mirrors, and whether it may be reached without TLS.
+func (c *Client) Policy(host string) (mirrors []string, insecure bool) { return nil, c.insecure(host) }
