@@ -1,11 +1,9 @@
 package image
 
 import (
-	"bufio"
 	"bytes"
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"io"
 	"runtime"
@@ -13,17 +11,11 @@ import (
 	"github.com/containerd/containerd/v2/core/content"
 	"github.com/containerd/containerd/v2/core/images"
 	"github.com/containerd/containerd/v2/core/images/archive"
-	"github.com/containerd/containerd/v2/pkg/archive/compression"
-	"github.com/containerd/containerd/v2/pkg/rootfs"
 	"github.com/containerd/errdefs"
 	"github.com/distribution/reference"
 	"github.com/opencontainers/go-digest"
-	"github.com/opencontainers/image-spec/identity"
 	"github.com/opencontainers/image-spec/specs-go"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
-	"github.com/ulikunitz/xz"
-
-	"compress/bzip2"
 
 	"github.com/berthd/berth/engine/internal/errkind"
 )
@@ -32,23 +24,6 @@ import (
 type LoadOptions struct {
 	Quiet    bool
 	Platform *ocispec.Platform
-}
-
-// decompress recognises gzip, zstd, bzip2 and xz by their first bytes.
-func decompress(r io.Reader) (io.ReadCloser, error) {
-	br := bufio.NewReaderSize(r, 64<<10)
-	head, err := br.Peek(6)
-	if err != nil && !errors.Is(err, io.EOF) {
-		return nil, err
-	}
-	switch {
-	case bytes.HasPrefix(head, []byte("BZh")):
-		return io.NopCloser(bzip2.NewReader(br)), nil
-	case bytes.HasPrefix(head, []byte{0xfd, '7', 'z', 'X', 'Z', 0}):
-		x, err := xz.ReaderConfig{DictCap: 64 << 20}.NewReader(br)
-		return io.NopCloser(x), err
-	}
-	return compression.DecompressStream(br)
 }
 
 // Load reads a docker-archive or OCI layout and makes its images. A broken archive leaves nothing behind.
@@ -129,40 +104,6 @@ func present(cs content.Store, h images.HandlerFunc) images.HandlerFunc {
 		}
 		return out, nil
 	}
-}
-
-// unpack makes the snapshots of an image's layers. Their data reaches the disk before any name points at them.
-func (s *Service) unpack(ctx context.Context, img *Image) error {
-	chain := identity.ChainID(img.Layers)
-	if len(img.Layers) > 0 {
-		if _, err := s.sn.Stat(ctx, chain.String()); errdefs.IsNotFound(err) {
-			_, m, err := s.manifest(ctx, img.Manifest, anyPlatform)
-			if err != nil {
-				return err
-			}
-			layers := make([]rootfs.Layer, len(m.Layers))
-			for i, l := range m.Layers {
-				layers[i] = rootfs.Layer{Blob: l, Diff: ocispec.Descriptor{MediaType: ocispec.MediaTypeImageLayer, Digest: img.Layers[i]}}
-			}
-			if _, err := rootfs.ApplyLayers(ctx, layers, s.sn, s.applier); err != nil {
-				return errkind.InvalidArgument("unpack: %w", err)
-			}
-			if err := syncFS(s.o.Root); err != nil {
-				return err
-			}
-		} else if err != nil {
-			return err
-		}
-	}
-	_, m, err := s.manifest(ctx, img.Manifest, anyPlatform)
-	if err != nil {
-		return err
-	}
-	// The snapshots live as long as the config does.
-	_, err = s.content.Update(ctx, content.Info{Digest: m.Config.Digest, Labels: map[string]string{
-		"containerd.io/gc.ref.snapshot." + s.snName: chain.String(),
-	}}, "labels.containerd.io/gc.ref.snapshot."+s.snName)
-	return err
 }
 
 // put makes name point at target. The target that loses its last name stays as a dangling image.

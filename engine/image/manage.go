@@ -61,6 +61,9 @@ func (s *Service) summary(ctx context.Context, names []images.Image) (Summary, *
 	if img.Created != nil {
 		sum.Created = *img.Created
 	}
+	if info, err := s.content.Info(ctx, img.Manifest.Digest); err == nil {
+		sum.Parent = info.Labels[labelParent]
+	}
 	for _, i := range names {
 		n, err := reference.ParseNormalizedNamed(i.Name)
 		if err != nil || strings.HasPrefix(i.Name, "moby-dangling@") {

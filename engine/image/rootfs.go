@@ -5,10 +5,11 @@ import (
 	"os"
 
 	"github.com/containerd/containerd/v2/core/leases"
+	"github.com/containerd/containerd/v2/core/metadata/boltutil"
 	"github.com/containerd/containerd/v2/core/mount"
 	"github.com/containerd/errdefs"
 	"github.com/containerd/platforms"
-	"github.com/opencontainers/image-spec/identity"
+	"go.etcd.io/bbolt"
 	"golang.org/x/sys/unix"
 )
 
@@ -26,21 +27,26 @@ func syncFS(dir string) error {
 
 func leaseOf(id string) leases.Lease { return leases.Lease{ID: "container/" + id} }
 
-// Prepare makes the writable snapshot of a container, kept by the lease container/<id>. Idempotent.
+// Prepare makes the writable snapshot of a container. The lease container/<id> keeps it, and the image's content with it: a
+// container can be committed when its image has no name any more. Idempotent.
 func (s *Service) Prepare(ctx context.Context, id string, img *Image) error {
 	ctx = ns(ctx)
-	if _, err := s.leases.Create(ctx, leases.WithID(leaseOf(id).ID)); err != nil && !errdefs.IsAlreadyExists(err) {
+	l := leaseOf(id)
+	err := s.db.Update(func(tx *bbolt.Tx) error {
+		ctx := boltutil.WithTransaction(ctx, tx)
+		if _, err := s.leases.Create(ctx, leases.WithID(l.ID)); err != nil && !errdefs.IsAlreadyExists(err) {
+			return err
+		}
+		return s.leases.AddResource(ctx, l, leases.Resource{ID: img.Manifest.Digest.String(), Type: "content"})
+	})
+	if err != nil {
 		return err
 	}
-	ctx = leases.WithLease(ctx, leaseOf(id).ID)
-	parent := ""
-	if len(img.Layers) > 0 {
-		parent = identity.ChainID(img.Layers).String()
-	}
-	_, err := s.sn.Prepare(ctx, id, parent)
-	if errdefs.IsNotFound(err) { // a platform that was not unpacked yet
-		if err = s.unpack(ctx, img); err == nil {
-			_, err = s.sn.Prepare(ctx, id, parent)
+	ctx = leases.WithLease(ctx, l.ID)
+	_, err = s.sn.Prepare(ctx, id, initKey(img))
+	if errdefs.IsNotFound(err) { // the first container of this image or platform
+		if err = s.makeInit(ctx, img); err == nil {
+			_, err = s.sn.Prepare(ctx, id, initKey(img))
 		}
 	}
 	if errdefs.IsAlreadyExists(err) {
@@ -60,7 +66,7 @@ func (s *Service) MountRootfs(ctx context.Context, id, target string) error {
 	if err != nil {
 		return err
 	}
-	return mount.All(ms, target)
+	return mountAt(ms, target)
 }
 
 // RemoveRootfs removes the snapshot and the lease. No error if absent.
@@ -72,6 +78,7 @@ func (s *Service) RemoveRootfs(ctx context.Context, id string) error {
 	if err := s.leases.Delete(ctx, leaseOf(id)); err != nil && !errdefs.IsNotFound(err) {
 		return err
 	}
+	s.later()
 	return nil
 }
 

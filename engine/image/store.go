@@ -7,12 +7,11 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"strings"
 	"sync"
 	"time"
 
 	"github.com/containerd/containerd/v2/core/content"
-	"github.com/containerd/containerd/v2/core/diff"
-	"github.com/containerd/containerd/v2/core/diff/apply"
 	"github.com/containerd/containerd/v2/core/images"
 	"github.com/containerd/containerd/v2/core/leases"
 	"github.com/containerd/containerd/v2/core/metadata"
@@ -24,9 +23,12 @@ import (
 	"github.com/containerd/containerd/v2/plugins/snapshots/overlay/overlayutils"
 	"github.com/opencontainers/go-digest"
 	"go.etcd.io/bbolt"
+	"golang.org/x/sync/singleflight"
+	"golang.org/x/sys/unix"
 
 	"github.com/berthd/berth/engine/event"
 	"github.com/berthd/berth/engine/image/registry"
+	"github.com/berthd/berth/engine/internal/ids"
 )
 
 // namespace is the one containerd namespace everything lives in.
@@ -52,14 +54,18 @@ type Service struct {
 	snName   string
 	images   images.Store
 	leases   leases.Manager
-	applier  diff.Applier
 	registry *registry.Client
+	inits    singleflight.Group
+	// markSpace is the name space of overlay's extended attributes here: trusted or user.
+	markSpace string
+	dirty     chan struct{}
+	stop      context.CancelFunc
+	wg        sync.WaitGroup
 
 	mu struct {
 		sync.Mutex
-		inUse  func() []User
-		byID   map[digest.Digest]*Image // resolved images; content is immutable, so entries only ever go with their image
-		unpack map[digest.Digest]chan struct{}
+		inUse func() []User
+		byID  map[digest.Digest]*Image // resolved images; content is immutable, so entries only ever go with their image
 	}
 }
 
@@ -76,8 +82,11 @@ func Open(ctx context.Context, o Options) (*Service, error) {
 	}
 	s := &Service{o: o, snName: o.Snapshotter, registry: registry.New(o.Registry)}
 	s.mu.byID = map[digest.Digest]*Image{}
-	s.mu.unpack = map[digest.Digest]chan struct{}{}
 	if err := os.MkdirAll(filepath.Join(o.Root, "snapshots"), 0o711); err != nil {
+		return nil, err
+	}
+	tmp := filepath.Join(o.Root, "tmp")
+	if err := errors.Join(sweepTmp(tmp), os.MkdirAll(tmp, 0o700)); err != nil {
 		return nil, err
 	}
 	cs, err := local.NewStore(filepath.Join(o.Root, "content"))
@@ -98,15 +107,80 @@ func Open(ctx context.Context, o Options) (*Service, error) {
 	}
 	s.content, s.sn = s.db.ContentStore(), s.db.Snapshotter(s.snName)
 	s.images, s.leases = metadata.NewImageStore(s.db), metadata.NewLeaseManager(s.db)
-	s.applier = apply.NewFileSystemApplier(s.content)
+	if err := s.dropLeases(ctx); err != nil {
+		return nil, errors.Join(err, s.bolt.Close())
+	}
+	run, stop := context.WithCancel(context.WithoutCancel(ctx))
+	s.stop, s.dirty = stop, make(chan struct{}, 1)
+	s.wg.Add(1)
+	go s.janitor(run)
 	return s, s.collect(ctx)
+}
+
+// sweepTmp removes what an earlier life left, mounts first.
+func sweepTmp(dir string) error {
+	ents, err := os.ReadDir(dir)
+	if errors.Is(err, os.ErrNotExist) {
+		return nil
+	}
+	for _, e := range ents {
+		p := filepath.Join(dir, e.Name())
+		_ = unix.Unmount(p, unix.MNT_DETACH) // mostly it is none
+		err = errors.Join(err, os.RemoveAll(p))
+	}
+	return err
+}
+
+// leasePrefix marks the leases of running operations. Only one engine has these stores, so at its start there are none.
+const leasePrefix = "working/"
+
+func (s *Service) dropLeases(ctx context.Context) error {
+	ctx = ns(ctx)
+	all, err := s.leases.List(ctx)
+	for _, l := range all {
+		if strings.HasPrefix(l.ID, leasePrefix) {
+			err = errors.Join(err, s.leases.Delete(ctx, l))
+		}
+	}
+	return err
+}
+
+// janitor frees what removed containers had, a moment later and many at once: nobody waits for it.
+func (s *Service) janitor(ctx context.Context) {
+	defer s.wg.Done()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-s.dirty:
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-time.After(2 * time.Second):
+		}
+		if err := s.collect(ctx); err != nil && ctx.Err() == nil {
+			s.o.Log.Warn("collecting garbage", "error", err)
+		}
+	}
+}
+
+// later asks the janitor to collect.
+func (s *Service) later() {
+	select {
+	case s.dirty <- struct{}{}:
+	default:
+	}
 }
 
 func (s *Service) snapshotter() (snapshots.Snapshotter, error) {
 	root := filepath.Join(s.o.Root, "snapshots")
 	if s.snName == "" || s.snName == "overlay2" || s.snName == "overlayfs" {
 		if err := overlayutils.Supported(root); err == nil {
-			s.snName = "overlayfs"
+			s.snName, s.markSpace = "overlayfs", "trusted"
+			if user, err := overlayutils.NeedsUserXAttr(root); err == nil && user {
+				s.markSpace = "user"
+			}
 			return overlay.NewSnapshotter(filepath.Join(root, s.snName), overlay.WithUpperdirLabel)
 		} else if s.snName != "" {
 			return nil, fmt.Errorf("storage driver %s: %w", s.snName, err)
@@ -117,7 +191,11 @@ func (s *Service) snapshotter() (snapshots.Snapshotter, error) {
 }
 
 // Close releases the files.
-func (s *Service) Close() error { return s.bolt.Close() }
+func (s *Service) Close() error {
+	s.stop()
+	s.wg.Wait()
+	return s.bolt.Close()
+}
 
 // SetInUse tells where to ask which containers need images.
 func (s *Service) SetInUse(f func() []User) {
@@ -146,7 +224,7 @@ func ns(ctx context.Context) context.Context { return namespaces.WithNamespace(c
 // leased runs f under a temporary lease: what it stores is kept until it returns, whatever becomes of this process.
 func (s *Service) leased(ctx context.Context, f func(ctx context.Context) error) error {
 	ctx = ns(ctx)
-	l, err := s.leases.Create(ctx, leases.WithRandomID(), leases.WithExpiration(24*time.Hour))
+	l, err := s.leases.Create(ctx, leases.WithID(leasePrefix+ids.New()), leases.WithExpiration(24*time.Hour))
 	if err != nil {
 		return err
 	}
