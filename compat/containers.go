@@ -29,15 +29,12 @@ func (s *Server) containerCreate(c *Ctx) (any, error) {
 		return nil, err
 	}
 	id, warnings, err := s.Containers.Create(c.Context(), container.CreateOptions{
-		Name: c.query.Get("name"), Spec: spec, OldIPCDefault: c.version < 40, OldCgroupnsDefault: c.version < 41,
+		Name: c.query.Get("name"), Spec: spec, OldIPCDefault: wire.OldIPC(c.version), OldCgroupnsDefault: wire.OldCgroupns(c.version),
 	})
 	if err != nil {
 		return nil, err
 	}
-	if warnings == nil {
-		warnings = []string{}
-	}
-	return api.CreateResponse{ID: string(id), Warnings: warnings}, nil
+	return api.CreateResponse{ID: string(id), Warnings: append(append([]string{}, warnings...), c.warnings...)}, nil
 }
 
 func (s *Server) containerStart(c *Ctx) (any, error) {
@@ -273,7 +270,9 @@ func (s *Server) containerWait(c *Ctx) (any, error) {
 	}
 	c.w.Header().Set("Content-Type", "application/json")
 	c.w.WriteHeader(http.StatusOK)
-	_ = http.NewResponseController(c.w).Flush() // the client may be gone: noticed below
+	if wire.WaitFlushes(c.version) {
+		_ = http.NewResponseController(c.w).Flush() // the client may be gone: noticed below
+	}
 	select {
 	case r := <-ch:
 		resp := api.WaitResponse{StatusCode: int64(r.Code)}
@@ -288,7 +287,7 @@ func (s *Server) containerWait(c *Ctx) (any, error) {
 
 // contentType of a stream: newer clients learn from it whether it is multiplexed.
 func contentType(c *Ctx, tty bool) string {
-	if !tty && c.version >= 42 {
+	if !tty && wire.TypedStreams(c.version) {
 		return "application/vnd.docker.multiplexed-stream"
 	}
 	return "application/vnd.docker.raw-stream"
@@ -385,7 +384,7 @@ func (s *Server) containerLogs(c *Ctx) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	if c.version >= 42 {
+	if wire.TypedStreams(c.version) {
 		c.w.Header().Set("Content-Type", contentType(c, r.TTY))
 	}
 	c.w.WriteHeader(http.StatusOK)

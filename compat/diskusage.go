@@ -3,7 +3,6 @@ package compat
 import (
 	"time"
 
-	buildapi "github.com/docker/docker/api/types/build"
 	api "github.com/docker/docker/api/types/container"
 	imageapi "github.com/docker/docker/api/types/image"
 	volapi "github.com/docker/docker/api/types/volume"
@@ -24,13 +23,7 @@ func (s *Server) systemDF(c *Ctx) (any, error) {
 		}
 	}
 	all := len(asked) == 0
-	out := struct {
-		LayersSize int64
-		Images     []imageapi.Summary
-		Containers []api.Summary
-		Volumes    []*volapi.Volume
-		BuildCache []buildapi.CacheRecord
-	}{}
+	var out wire.DiskUsage
 	ctx := c.Context()
 	list := s.Containers.List()
 	if all || asked["image"] {
@@ -50,9 +43,11 @@ func (s *Server) systemDF(c *Ctx) (any, error) {
 			}
 			out.Images = append(out.Images, imageapi.Summary{ID: i.ID.String(), Created: i.Created.Unix(), Labels: labels, RepoTags: i.Tags, RepoDigests: i.Digests, Size: i.Size, Containers: used[i.ID.String()]})
 		}
-		if out.LayersSize, err = s.Images.Stored(ctx); err != nil {
+		size, err := s.Images.Stored(ctx)
+		if err != nil {
 			return nil, err
 		}
+		out.LayersSize = &size
 	}
 	if all || asked["container"] {
 		out.Containers = []api.Summary{}

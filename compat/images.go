@@ -135,9 +135,7 @@ func (s *Server) imageCreate(c *Ctx) (any, error) {
 	}
 	o := image.PullOptions{Ref: c.query.Get("fromImage"), Tag: c.query.Get("tag"), Auth: credentials(c.Header.Get("X-Registry-Auth"))}
 	o.All = o.Tag == ""
-	if c.version >= 32 {
-		o.Platform = parsePlatform(c.query.Get("platform"))
-	}
+	o.Platform = parsePlatform(c.query.Get("platform"))
 	return p.end(s.Images.Pull(c.Context(), o, p.row))
 }
 
@@ -175,18 +173,7 @@ func (s *Server) imageList(c *Ctx) (any, error) {
 		if row.Labels == nil {
 			row.Labels = map[string]string{}
 		}
-		if c.version >= 51 {
-			row.Containers = used[row.ID]
-		}
-		if c.version >= 48 {
-			row.Descriptor = &i.Target
-		}
-		if c.version < 43 && len(row.RepoTags) == 0 {
-			row.RepoTags, row.RepoDigests = []string{"<none>:<none>"}, []string{"<none>@<none>"}
-		}
-		if c.version < 44 {
-			row.VirtualSize = i.Size
-		}
+		row.Containers, row.Descriptor = used[row.ID], &i.Target
 		out = append(out, row)
 	}
 	return out, nil
@@ -209,10 +196,7 @@ func (s *Server) imageInspect(c *Ctx) (any, error) {
 		return nil, err
 	}
 	driver, _ := s.Images.Driver()
-	r := struct {
-		imageapi.InspectResponse
-		Config image.Config
-	}{Config: d.Image.Config}
+	r := wire.ImageInspect{Config: d.Image.Config}
 	r.InspectResponse = imageapi.InspectResponse{
 		ID: d.ID.String(), RepoTags: d.Tags, RepoDigests: d.Digests, Comment: d.Comment, Author: d.Author, Architecture: d.Platform.Architecture, Variant: d.Platform.Variant,
 		Os: d.Platform.OS, Size: d.Size, GraphDriver: storage.DriverData{Name: driver}, RootFS: imageapi.RootFS{Type: "layers"}, Metadata: imageapi.Metadata{LastTagTime: d.LastTagged},
@@ -222,15 +206,8 @@ func (s *Server) imageInspect(c *Ctx) (any, error) {
 	}
 	if d.Image.Created != nil {
 		r.Created = d.Image.Created.UTC().Format(time.RFC3339Nano)
-	} else if c.version < 44 {
-		r.Created = time.Time{}.Format(time.RFC3339Nano)
 	}
-	if c.version < 44 {
-		r.VirtualSize = d.Size
-	}
-	if c.version >= 48 {
-		r.Descriptor = &d.Target
-	}
+	r.Descriptor = &d.Target
 	return r, nil
 }
 

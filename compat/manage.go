@@ -40,7 +40,7 @@ func (s *Server) containerPrune(c *Ctx) (any, error) {
 	}
 	var until time.Time
 	for _, v := range f["until"] {
-		if until, err = wire.Time("until", v); err != nil {
+		if until, err = wire.Moment("until", v, time.Now()); err != nil {
 			return nil, err
 		}
 	}
@@ -64,7 +64,7 @@ func (s *Server) volumePrune(c *Ctx) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	all := c.version < 42
+	all := wire.PrunesNamedVolumes(c.version)
 	for _, v := range f["all"] {
 		all = all || wire.Bool(v)
 	}

@@ -8,32 +8,77 @@ import (
 
 // notYet lists the operations that are not there yet: they say so with 501.
 var notYet = []string{
-	"GET /containers/{id}/changes", "GET /containers/{id}/export",
-	"GET /containers/{id}/attach/ws", "HEAD /containers/{id}/archive", "GET /containers/{id}/archive",
-	"PUT /containers/{id}/archive",
-	"POST /images/prune", "GET /images/search", "POST /images/{name...}/push", "POST /auth", "POST /commit", "GET /images/{name...}/get",
-	"GET /images/get", "GET /distribution/{name...}/json",
-	"POST /networks/create", "DELETE /networks/{id}", "POST /networks/{id}/connect", "POST /networks/{id}/disconnect", "POST /networks/prune",
-	"PUT /volumes/{name}",
-	"GET /plugins/privileges", "POST /plugins/pull", "GET /plugins/{name...}/json", "DELETE /plugins/{name...}", "POST /plugins/{name...}/enable",
-	"POST /plugins/{name...}/disable", "POST /plugins/{name...}/upgrade", "POST /plugins/create", "POST /plugins/{name...}/push", "POST /plugins/{name...}/set",
+	"GET /containers/{id...}/changes",
+	"GET /containers/{id...}/export",
+	"GET /containers/{id...}/attach/ws",
+	"HEAD /containers/{id...}/archive",
+	"GET /containers/{id...}/archive",
+	"PUT /containers/{id...}/archive",
+	"POST /images/prune",
+	"GET /images/search",
+	"POST /images/{name...}/push",
+	"POST /auth",
+	"POST /commit",
+	"GET /images/{name...}/get",
+	"GET /images/get",
+	"GET /distribution/{name...}/json",
+	"POST /networks/create",
+	"DELETE /networks/{id...}",
+	"POST /networks/{id...}/connect",
+	"POST /networks/{id...}/disconnect",
+	"POST /networks/prune",
+	"PUT /volumes/{name...}",
+	"GET /plugins/privileges",
+	"POST /plugins/pull",
+	"GET /plugins/{name...}/json",
+	"DELETE /plugins/{name...}",
+	"POST /plugins/{name...}/enable",
+	"POST /plugins/{name...}/disable",
+	"POST /plugins/{name...}/upgrade",
+	"POST /plugins/create",
+	"POST /plugins/{name...}/push",
+	"POST /plugins/{name...}/set",
 }
 
 // noSwarm lists what answers as a daemon that is in no swarm.
 var noSwarm = []string{
-	"GET /swarm", "POST /swarm/init", "POST /swarm/join", "POST /swarm/leave", "POST /swarm/update", "GET /swarm/unlockkey", "POST /swarm/unlock",
-	"GET /nodes", "GET /nodes/{id}", "DELETE /nodes/{id}", "POST /nodes/{id}/update",
-	"GET /services", "POST /services/create", "GET /services/{id}", "DELETE /services/{id}", "POST /services/{id}/update", "GET /services/{id}/logs",
-	"GET /tasks", "GET /tasks/{id}", "GET /tasks/{id}/logs",
-	"GET /secrets", "POST /secrets/create", "GET /secrets/{id}", "DELETE /secrets/{id}", "POST /secrets/{id}/update",
-	"GET /configs", "POST /configs/create", "GET /configs/{id}", "DELETE /configs/{id}", "POST /configs/{id}/update",
+	"GET /swarm",
+	"POST /swarm/init",
+	"POST /swarm/join",
+	"POST /swarm/leave",
+	"POST /swarm/update",
+	"GET /swarm/unlockkey",
+	"POST /swarm/unlock",
+	"GET /nodes",
+	"GET /nodes/{id}",
+	"DELETE /nodes/{id}",
+	"POST /nodes/{id}/update",
+	"GET /services",
+	"POST /services/create",
+	"GET /services/{id}",
+	"DELETE /services/{id}",
+	"POST /services/{id}/update",
+	"GET /services/{id}/logs",
+	"GET /tasks",
+	"GET /tasks/{id}",
+	"GET /tasks/{id}/logs",
+	"GET /secrets",
+	"POST /secrets/create",
+	"GET /secrets/{id}",
+	"DELETE /secrets/{id}",
+	"POST /secrets/{id}/update",
+	"GET /configs",
+	"POST /configs/create",
+	"GET /configs/{id}",
+	"DELETE /configs/{id}",
+	"POST /configs/{id}/update",
 }
 
 func pending() []route {
 	var out []route
 	add := func(op string, h handler) {
 		m, p, _ := strings.Cut(op, " ")
-		out = append(out, route{method: m, pattern: p, success: 200, handler: h})
+		out = append(out, route{method: m, pattern: p, success: 200, handler: h, min: floors[op]})
 	}
 	for _, op := range notYet {
 		add(op, func(*Server, *Ctx) (any, error) { return nil, wire.NotYet(op) })

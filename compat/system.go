@@ -91,7 +91,7 @@ func (s *Server) info(c *Ctx) (any, error) {
 }
 
 func (s *Server) events(c *Ctx) (any, error) {
-	f, err := wire.ParseFilters(c.query.Get("filters"), "type", "event", "container", "image", "volume", "network", "daemon", "plugin", "service", "node", "secret", "config", "scope", "label")
+	f, err := wire.ParseFilters(c.query.Get("filters")) // unknown ones are ignored here
 	if err != nil {
 		return nil, err
 	}
@@ -103,7 +103,12 @@ func (s *Server) events(c *Ctx) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	seq := s.Events.Subscribe(c.Context(), func(e *event.Event) bool { return wanted(f, e) }, since, until)
+	if !until.IsZero() && since.After(until) {
+		return nil, wire.Invalid("`since` time (%d) cannot be after `until` time (%d)", since.Unix(), until.Unix())
+	}
+	seq := s.Events.Subscribe(c.Context(), func(e *event.Event) bool {
+		return wire.EventVisible(c.version, string(e.Type), e.Action) && wanted(f, e)
+	}, since, until)
 	c.w.Header().Set("Content-Type", "application/json")
 	c.w.WriteHeader(http.StatusOK)
 	rc := http.NewResponseController(c.w)

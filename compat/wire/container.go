@@ -23,6 +23,9 @@ func ToSpec(r *container.CreateRequest, platform string) (*domain.Spec, error) {
 	if c == nil {
 		return nil, Invalid("config cannot be empty in order to create a container")
 	}
+	if err := checkCreate(r); err != nil {
+		return nil, err
+	}
 	if h == nil {
 		h = &container.HostConfig{}
 	}

@@ -1,36 +1,11 @@
 package wire
 
 import (
-	"encoding/json"
-	"math/big"
+	"errors"
 	"strconv"
 	"strings"
 	"time"
-
-	"github.com/containerd/errdefs"
-
-	"fmt"
 )
-
-type kindError struct {
-	error
-	kind error
-}
-
-func (e kindError) Is(t error) bool { return t == e.kind }
-
-// Invalid is an error of kind ErrInvalidArgument with exactly this text.
-func Invalid(format string, args ...any) error {
-	return kindError{fmt.Errorf(format, args...), errdefs.ErrInvalidArgument}
-}
-
-// NotYet is the answer of an operation that is not there yet.
-func NotYet(op string) error {
-	return kindError{fmt.Errorf("%s is not implemented yet", op), errdefs.ErrNotImplemented}
-}
-
-// Unavailable is an error of kind ErrUnavailable.
-func Unavailable(text string) error { return kindError{fmt.Errorf("%s", text), errdefs.ErrUnavailable} }
 
 // Bool reads a query parameter as dockerd does: everything is true but the words for false.
 func Bool(s string) bool {
@@ -39,77 +14,6 @@ func Bool(s string) bool {
 		return false
 	}
 	return true
-}
-
-// Filters is a parsed filters parameter.
-type Filters map[string][]string
-
-// ParseFilters accepts both forms, {"k":{"v":true}} and {"k":["v"]}. Keys that are not allowed are refused.
-func ParseFilters(s string, allowed ...string) (Filters, error) {
-	out := Filters{}
-	if s == "" {
-		return out, nil
-	}
-	var raw map[string]json.RawMessage
-	if err := json.Unmarshal([]byte(s), &raw); err != nil {
-		return nil, Invalid("invalid filter")
-	}
-	if len(raw) > 64 {
-		return nil, Invalid("invalid filter: more than 64 keys")
-	}
-	for k, v := range raw {
-		ok := false
-		for _, a := range allowed {
-			ok = ok || a == k
-		}
-		if !ok {
-			return nil, Invalid("invalid filter '%s'", k)
-		}
-		var list []string
-		var set map[string]bool
-		if json.Unmarshal(v, &list) != nil {
-			if json.Unmarshal(v, &set) != nil {
-				return nil, Invalid("invalid filter")
-			}
-			for x := range set {
-				list = append(list, x)
-			}
-		}
-		out[k] = list
-	}
-	return out, nil
-}
-
-// Labels reports whether all wanted labels (k or k=v) are there.
-func Labels(want []string, have map[string]string) bool {
-	for _, w := range want {
-		k, v, eq := strings.Cut(w, "=")
-		got, ok := have[k]
-		if !ok || eq && got != v {
-			return false
-		}
-	}
-	return true
-}
-
-// Time reads seconds with an optional fraction; "" and "0" are the zero time.
-func Time(name, s string) (time.Time, error) {
-	if s == "" || s == "0" {
-		return time.Time{}, nil
-	}
-	if t, err := time.Parse(time.RFC3339Nano, s); err == nil {
-		return t, nil
-	}
-	if d, err := time.ParseDuration(s); err == nil { // so long ago
-		return time.Now().UTC().Add(-d), nil
-	}
-	r, ok := new(big.Rat).SetString(s)
-	if !ok {
-		return time.Time{}, Invalid("invalid value for '%s': invalid timestamp %q", name, s)
-	}
-	r.Mul(r, big.NewRat(1e9, 1))
-	n := new(big.Int).Quo(r.Num(), r.Denom())
-	return time.Unix(0, n.Int64()).UTC(), nil
 }
 
 // Int reads a number; "" is def.
@@ -122,4 +26,49 @@ func Int(name, s string, def int) (int, error) {
 		return 0, Invalid("invalid %s %q: invalid syntax", name, s)
 	}
 	return n, nil
+}
+
+// Time reads seconds with an optional fraction, as events and logs take them; "" and "0" are the zero time.
+func Time(name, s string) (time.Time, error) {
+	if s == "" || s == "0" {
+		return time.Time{}, nil
+	}
+	bad := func(what, text string, err error) error {
+		cause := errors.Unwrap(err)
+		return Invalid("invalid value for '%s': invalid timestamp %q: invalid %s %q: %w", name, s, what, text, cause)
+	}
+	whole, frac, _ := strings.Cut(s, ".")
+	sec, err := strconv.ParseInt(whole, 10, 64)
+	if err != nil {
+		return time.Time{}, bad("seconds", whole, err)
+	}
+	if frac == "" {
+		return time.Unix(sec, 0).UTC(), nil
+	}
+	nano, err := strconv.ParseInt((frac + "000000000")[:max(9, len(frac))], 10, 64)
+	if err != nil {
+		return time.Time{}, bad("nanoseconds", frac, err)
+	}
+	for i := len(frac); i > 9; i-- {
+		nano /= 10
+	}
+	return time.Unix(sec, nano).UTC(), nil
+}
+
+// moments are the forms of a date that prune filters take, without a zone in the daemon's own.
+var moments = []string{
+	time.RFC3339Nano, "2006-01-02T15:04:05.999999999", "2006-01-02T15:04:05", "2006-01-02T15:04", "2006-01-02T15:04Z07:00", "2006-01-02Z07:00", "2006-01-02",
+}
+
+// Moment reads a point in time as prune filters take it: a duration back from now, a date, or seconds.
+func Moment(name, s string, now time.Time) (time.Time, error) {
+	if d, err := time.ParseDuration(s); err == nil {
+		return now.Add(-d), nil
+	}
+	for _, layout := range moments {
+		if t, err := time.ParseInLocation(layout, s, time.Local); err == nil { //nolint:gosmopolitan // as dockerd
+			return t, nil
+		}
+	}
+	return Time(name, s)
 }
