@@ -175,6 +175,10 @@ func (s *Server) listFilter(ctx context.Context, f wire.Filters) (container.List
 			return nil, wire.Invalid("invalid filter 'status=%s'", st)
 		}
 	}
+	task, err := f.Bool("is-task", false)
+	if err != nil {
+		return nil, err
+	}
 	var before, since *container.Snapshot
 	for k, dst := range map[string]**container.Snapshot{"before": &before, "since": &since} {
 		for _, ref := range f[k] {
@@ -231,7 +235,7 @@ func (s *Server) listFilter(ctx context.Context, f wire.Filters) (container.List
 			any(f["id"], func(v string) bool { return strings.HasPrefix(string(sn.ID), v) }) &&
 			any(f["status"], func(v string) bool { return v == string(word) }) &&
 			any(f["health"], func(v string) bool { return v == wire.HealthWord(sn) }) &&
-			any(f["is-task"], func(v string) bool { return !wire.Bool(v) }) &&
+			!task && // there is no swarm
 			any(f["network"], func(v string) bool { return v == sn.Spec.Network.Mode }) &&
 			any(f["volume"], func(v string) bool {
 				return any2(sn.Spec.Storage.Points, func(p container.MountPoint) bool {

@@ -10,7 +10,7 @@ import (
 
 // exchange sends bytes as they are and returns all that comes back. Line ends are put right; the connection is to close.
 func (c *Client) exchange(request string) (string, error) {
-	conn, err := net.Dial("unix", c.sock)
+	conn, err := (&net.Dialer{}).DialContext(c.ctx, c.network, c.address)
 	if err != nil {
 		return "", err
 	}
@@ -29,7 +29,7 @@ func (c *Client) exchange(request string) (string, error) {
 
 // raw is a case of one exchange: the answer holds all of want and nothing of not.
 func raw(name, op, request string, want []string, not ...string) Case {
-	return Case{name, []string{op}, func(t *T) error {
+	return story(name, []string{op}, func(t *T) error {
 		got, err := t.exchange(request)
 		if err != nil {
 			return err
@@ -45,7 +45,7 @@ func raw(name, op, request string, want []string, not ...string) Case {
 			}
 		}
 		return nil
-	}}
+	})
 }
 
 // ask is the head of a request over a connection that closes.
@@ -72,10 +72,10 @@ func connection() []Case {
 		return raw(name, "ContainerCreate", ask("POST "+path, h...)+body, want)
 	}
 	list := func(name, filters, part string) Case {
-		return Case{name, []string{"ContainerList"}, func(t *T) error {
+		return story(name, []string{"ContainerList"}, func(t *T) error {
 			_, err := t.expect("GET", "/containers/json?all=1&filters="+filters, nil, 400, part)
 			return err
-		}}
+		})
 	}
 	return []Case{
 		raw("ping has all its headers", "SystemPing", ask("GET /_ping"), []string{ok200, "Api-Version: 1.", "Cache-Control: no-cache, no-store, must-revalidate\r\n", "Docker-Experimental: false\r\n", "Ostype: linux\r\n", "Pragma: no-cache\r\n", "Server: Docker/", "Content-Length: 2\r\n", "Content-Type: text/plain; charset=utf-8\r\n", "\r\n\r\nOK"}),
@@ -131,7 +131,7 @@ func connection() []Case {
 		simple("filters of nothing", "ContainerList", "GET", `/containers/json?filters=`, nil, 200, "["),
 		simple("events of an unknown filter", "SystemEvents", "GET", `/events?since=1&until=2&filters={"bogus":["x"]}`, nil, 200, ""),
 		simple("events that end before they begin", "SystemEvents", "GET", `/events?since=10&until=5`, nil, 400, "`since` time (10) cannot be after `until` time (5)"),
-		{"booleans of every kind", []string{"ContainerList"}, func(t *T) error {
+		story("booleans of every kind", []string{"ContainerList"}, func(t *T) error {
 			id, err := t.create(cmd("true"), nil)
 			if err != nil {
 				return err
@@ -146,6 +146,6 @@ func connection() []Case {
 				}
 			}
 			return nil
-		}},
+		}),
 	}
 }
