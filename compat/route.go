@@ -140,8 +140,8 @@ var routes = append([]route{
 	{method: post, pattern: "/build", success: 200, handler: (*Server).imageBuild, kind: upload},
 	{method: post, pattern: "/build/cancel", success: 200, handler: (*Server).buildCancel},
 	{method: post, pattern: "/build/prune", success: 200, handler: (*Server).buildPrune, min: 31},
-	{method: post, pattern: "/session", success: 200, handler: (*Server).buildSession, kind: hijacked},
-	{method: post, pattern: "/grpc", success: 200, handler: (*Server).buildGRPC, kind: hijacked},
+	{method: post, pattern: "/session", success: 101, handler: (*Server).buildSession, kind: hijacked},
+	{method: post, pattern: "/grpc", success: 101, handler: (*Server).buildGRPC, kind: hijacked},
 
 	{method: get, pattern: "/networks", success: 200, handler: (*Server).networkList},
 	{method: get, pattern: "/networks/", success: 200, handler: (*Server).networkList},
