@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
+	"strings"
 	"time"
 )
 
@@ -31,6 +33,11 @@ func (k Case) alone() Case { k.Alone = true; return k }
 
 // within is k with a limit of its own.
 func (k Case) within(d time.Duration) Case { k.Timeout = d; return k }
+
+// apart tells whether k runs with nothing beside it. Engines refuse a second prune or disk usage while one is under way.
+func (k Case) apart() bool {
+	return k.Alone || slices.ContainsFunc(k.Ops, func(op string) bool { return strings.HasSuffix(op, "Prune") || op == "SystemDataUsage" })
+}
 
 // T is a running case. Its client notes what the case makes, so that all of it is removed afterwards, and that alone.
 type T struct {

@@ -19,7 +19,8 @@ type Client struct {
 	hc               *http.Client
 	prefix           string // of names this client makes
 	ctx              context.Context
-	made             *made // may be nil
+	made             *made  // may be nil
+	watch            *watch // may be nil
 }
 
 // NewClient takes unix:///path or tcp://host:port.
@@ -104,10 +105,23 @@ func (c *Client) Do(method, path string, body any) (*Answer, error) {
 	defer resp.Body.Close()
 	raw, err := io.ReadAll(resp.Body)
 	a := &Answer{resp.StatusCode, resp.Header, raw}
+	c.saw(method, path, a, err)
+	return a, err
+}
+
+// saw notes what an exchange made and where it was not as specified.
+func (c *Client) saw(method, path string, a *Answer, err error) {
 	if c.made != nil {
 		c.made.note(method, path, a)
 	}
-	return a, err
+	if c.watch == nil || err != nil {
+		return
+	}
+	if fs := c.watch.see(method, c.full(path), a); c.made != nil && len(fs) > 0 {
+		c.made.mu.Lock()
+		c.made.findings = append(c.made.findings, fs...)
+		c.made.mu.Unlock()
+	}
 }
 
 // Hijack opens a raw stream; head is the response head.

@@ -11,12 +11,15 @@ import (
 	"strings"
 	"sync"
 	"time"
+
+	"github.com/berthd/berth/conformance/spec"
 )
 
 // made is what a case brought into being, read off the answers that it got.
 type made struct {
 	mu                                    sync.Mutex
 	containers, networks, volumes, images []string
+	findings                              []spec.Finding // of the case's answers
 }
 
 var (
@@ -74,7 +77,7 @@ func (c *Client) cleanUp() error {
 	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
 	k := *c
-	k.ctx, k.made = ctx, nil
+	k.ctx, k.made, k.watch = ctx, nil, nil
 	var errs []error
 	del := func(what, path string) {
 		a, err := k.Do("DELETE", path, nil)

@@ -7,9 +7,12 @@ import (
 	"fmt"
 	"io"
 	"regexp"
+	"slices"
 	"strings"
 	"sync"
 	"time"
+
+	"github.com/berthd/berth/conformance/spec"
 )
 
 // Options say what to run and where.
@@ -19,6 +22,7 @@ type Options struct {
 	Match      string // regular expression on names; empty means all
 	Jobs       int    // cases at a time
 	Image      io.Reader
+	Loose      bool         // answers that are not as specified are reported, but fail no case
 	Progress   func(Result) // called from one goroutine at a time
 }
 
@@ -39,6 +43,8 @@ type Result struct {
 	Outcome Outcome       `json:"outcome"`
 	Why     string        `json:"why,omitempty"` // of a failure or a skip
 	Took    time.Duration `json:"nanoseconds"`
+	// Findings are the places where answers were not as specified.
+	Findings []spec.Finding `json:"findings,omitempty"`
 }
 
 // Engine is the endpoint as it names itself.
@@ -54,6 +60,8 @@ type Report struct {
 	APIVersion string    `json:"apiVersion"`
 	Started    time.Time `json:"started"`
 	Results    []Result  `json:"results"` // in the order of the cases
+	// Coverage is what was used, by operation.
+	Coverage map[string]*Coverage `json:"coverage"`
 }
 
 // Count is how many cases came out so.
@@ -90,6 +98,9 @@ func Run(ctx context.Context, o Options, cases []Case) (*Report, error) {
 			return nil, err
 		}
 	}
+	if c.watch, err = newWatch(); err != nil {
+		return nil, err
+	}
 	r := runner{o: o, c: c, rep: rep}
 	for _, k := range cases {
 		if match.MatchString(k.Name) {
@@ -98,6 +109,7 @@ func Run(ctx context.Context, o Options, cases []Case) (*Report, error) {
 	}
 	rep.Results = make([]Result, len(r.cases))
 	r.all(ctx)
+	rep.Coverage = c.watch.coverage()
 	return rep, nil
 }
 
@@ -114,7 +126,7 @@ func (r *runner) all(ctx context.Context) {
 	slots := make(chan struct{}, max(1, r.o.Jobs))
 	var wg sync.WaitGroup
 	for i, k := range r.cases {
-		if k.Alone {
+		if k.apart() {
 			continue
 		}
 		slots <- struct{}{}
@@ -125,7 +137,7 @@ func (r *runner) all(ctx context.Context) {
 	}
 	wg.Wait()
 	for i, k := range r.cases {
-		if k.Alone {
+		if k.apart() {
 			r.one(ctx, i, k)
 		}
 	}
@@ -136,8 +148,18 @@ func (r *runner) one(ctx context.Context, i int, k Case) {
 	begun := time.Now()
 	if res.Why = r.skip(k); res.Why != "" {
 		res.Outcome = Skipped
-	} else if err := runCase(ctx, r.c.forCase(i, later(r.o.APIVersion, k.MinAPI)), k); err != nil {
-		res.Outcome, res.Why = Failed, err.Error()
+	} else {
+		c := r.c.forCase(i, later(r.o.APIVersion, k.MinAPI))
+		err := runCase(ctx, c, k)
+		c.made.mu.Lock()
+		res.Findings = unique(c.made.findings)
+		c.made.mu.Unlock()
+		if len(res.Findings) > 0 && !r.o.Loose {
+			err = errors.Join(err, fmt.Errorf("not as specified: %v", res.Findings))
+		}
+		if err != nil {
+			res.Outcome, res.Why = Failed, err.Error()
+		}
 	}
 	res.Took = time.Since(begun)
 	r.rep.Results[i] = res
@@ -146,6 +168,16 @@ func (r *runner) one(ctx context.Context, i int, k Case) {
 		defer r.mu.Unlock()
 		r.o.Progress(res)
 	}
+}
+
+// unique leaves one of those that say the same.
+func unique(fs []spec.Finding) []spec.Finding {
+	seen := map[string]bool{}
+	return slices.DeleteFunc(fs, func(f spec.Finding) bool {
+		was := seen[f.String()]
+		seen[f.String()] = true
+		return was
+	})
 }
 
 // skip is the reason why k is not run here; empty runs it.

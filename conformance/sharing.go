@@ -94,7 +94,7 @@ func sharing() []Case {
 			p := "/containers/" + id
 			return steps(t.want("GET", p+"/stats?stream=0", nil, 200, `"preread":"0001-01-01T00:00:00Z"`), t.want("POST", p+"/start", nil, 204, ""),
 				t.want("GET", p+"/stats?stream=0&one-shot=1", nil, 200, `"limit":67108864`), t.want("GET", p+"/stats?stream=0&one-shot=1", nil, 200, `"networks":{"eth0":{"rx_bytes":`),
-				t.want("GET", p+"/stats?stream=0&one-shot=1", nil, 200, `"pids_stats":{"current":1`), t.want("GET", "/containers/nosuch/stats?stream=0", nil, 404, "No such container"), func() error {
+				t.until(p+"/stats?stream=0&one-shot=1", `"pids_stats":{"current":1`), t.want("GET", "/containers/nosuch/stats?stream=0", nil, 404, "No such container"), func() error {
 					a, err := t.expect("GET", p+"/stats?stream=0", nil, 200, `"system_cpu_usage"`)
 					if err == nil && (a.JSON()["preread"] == "0001-01-01T00:00:00Z" || a.JSON()["precpu_stats"].(obj)["system_cpu_usage"] == nil) {
 						err = fmt.Errorf("there is no sample before: %s", a.Body)

@@ -1,6 +1,7 @@
 // Command berth-conformance holds a Docker endpoint to the Engine API.
 //
 //	berth-conformance run --host unix:///var/run/docker.sock [--match REGEXP] [--jobs N] …
+//	berth-conformance ops
 //	berth-conformance image OUT.tar
 package main
 
@@ -11,12 +12,13 @@ import (
 
 const usage = `usage:
   berth-conformance run [--host unix:///path|tcp://host:port] [--api-version 1.NN] [--match regexp] [--jobs N]
-                        [--json file] [--junit file] [--image archive]
+                        [--report page] [--json file] [--junit file] [--matrix] [--loose] [--image archive]
+  berth-conformance ops            tells the operations of the specification and the cases of each
   berth-conformance image FILE     writes the test image that the cases use
 `
 
 func main() {
-	commands := map[string]func(args []string) error{"run": run, "image": image}
+	commands := map[string]func(args []string) error{"run": run, "image": image, "ops": ops}
 	if len(os.Args) < 2 || commands[os.Args[1]] == nil {
 		fmt.Fprint(os.Stderr, usage)
 		os.Exit(2)
