@@ -9,25 +9,31 @@ import (
 	"os"
 	"path"
 	"slices"
+	"strings"
 	"time"
 
 	"golang.org/x/sys/unix"
 )
 
-// Pack writes the file or tree at p as a tar archive. Its entries are named as the last element of p is spelled; "." gives
-// entries below "./". What vanishes during the walk is left out, sockets too.
+// Pack writes the file or tree at p as a tar archive. Its entries are named as the last element of p is spelled: "/d/." gives
+// "./" and what is below it, "/" gives "/". What vanishes during the walk is left out, sockets too.
 func (r *Root) Pack(ctx context.Context, p string, w io.Writer) error {
 	dir, name, err := r.parent(p)
 	if err != nil {
 		return err
 	}
 	defer unix.Close(dir)
-	as := path.Base(path.Clean("/" + p))
-	if path.Base(p) == "." || as == "/" {
-		as = "."
+	k := newPacker(ctx, w)
+	if err := k.add(dir, name, path.Base(Clean(p)), false); err != nil {
+		return err
 	}
-	k := packer{ctx: ctx, tw: tar.NewWriter(w), links: map[[2]uint64]string{}}
-	if err := k.add(dir, name, as, false); err != nil {
+	return k.tw.Close()
+}
+
+// PackAll writes everything below the root, but not the root itself; names have no prefix.
+func (r *Root) PackAll(ctx context.Context, w io.Writer) error {
+	k := newPacker(ctx, w)
+	if err := k.below(r.fd, ".", ""); err != nil {
 		return err
 	}
 	return k.tw.Close()
@@ -37,7 +43,15 @@ type packer struct {
 	ctx   context.Context
 	tw    *tar.Writer
 	links map[[2]uint64]string // first name of a file with several
+	buf   []byte
 }
+
+func newPacker(ctx context.Context, w io.Writer) *packer {
+	return &packer{ctx: ctx, tw: tar.NewWriter(w), links: map[[2]uint64]string{}, buf: make([]byte, copyBuffer)}
+}
+
+// copyBuffer is how much of a file goes through at once.
+const copyBuffer = 256 << 10
 
 // add writes one file and what is below it. lax leaves out what is not there.
 func (k *packer) add(dir int, name, as string, lax bool) error {
@@ -79,23 +93,28 @@ func (k *packer) add(dir int, name, as string, lax bool) error {
 }
 
 func (k *packer) directory(dir int, name, as string, h *tar.Header) error {
-	h.Typeflag, h.Name = tar.TypeDir, as+"/"
-	fd, err := unix.Openat(dir, name, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
-	if err != nil {
-		return &os.PathError{Op: "open", Path: as, Err: err}
-	}
-	f := os.NewFile(uintptr(fd), as)
-	defer f.Close()
+	h.Typeflag, h.Name = tar.TypeDir, strings.TrimSuffix(as, "/")+"/"
 	if err := k.tw.WriteHeader(h); err != nil {
 		return err
 	}
+	return k.below(dir, name, h.Name)
+}
+
+// below writes the entries of a directory; prefix ends with a slash or is empty.
+func (k *packer) below(dir int, name, prefix string) error {
+	fd, err := unix.Openat(dir, name, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return &os.PathError{Op: "open", Path: prefix, Err: err}
+	}
+	f := os.NewFile(uintptr(fd), prefix)
+	defer f.Close()
 	names, err := f.Readdirnames(-1)
 	if err != nil {
 		return err
 	}
 	slices.Sort(names)
 	for _, n := range names {
-		if err := k.add(fd, n, as+"/"+n, true); err != nil {
+		if err := k.add(fd, n, prefix+n, true); err != nil {
 			return err
 		}
 	}
@@ -136,7 +155,7 @@ func (k *packer) regular(dir int, name string, h *tar.Header, st *unix.Stat_t) e
 	if err := k.tw.WriteHeader(h); err != nil {
 		return err
 	}
-	n, err := io.Copy(k.tw, io.LimitReader(f, h.Size))
+	n, err := io.CopyBuffer(struct{ io.Writer }{k.tw}, io.LimitReader(f, h.Size), k.buf)
 	if err == nil && n < h.Size { // it shrank; the promised length is kept
 		_, err = io.CopyN(k.tw, zeros{}, h.Size-n)
 	}

@@ -32,7 +32,7 @@ type Info struct {
 	Size    int64
 	Mode    os.FileMode
 	ModTime time.Time
-	Target  string // of a link: absolute inside the root, one step
+	Target  string // of a link: where it leads in the end, absolute inside the root, also if nothing is there
 }
 
 // follows reports whether a path asks for what its last element points to.
@@ -61,7 +61,7 @@ func (r *Root) open(p string, flags int) (int, error) {
 // path that asks to be followed.
 func (r *Root) parent(p string) (fd int, name string, err error) {
 	clean := path.Clean("/" + p)
-	if clean == "/" || follows(p) {
+	if clean == "/" || follows(Clean(p)) {
 		fd, err = r.open(clean, unix.O_PATH|unix.O_DIRECTORY)
 		return fd, ".", err
 	}
@@ -80,18 +80,39 @@ func (r *Root) Stat(p string) (*Info, error) {
 	if err := unix.Fstatat(dir, name, &st, unix.AT_SYMLINK_NOFOLLOW); err != nil {
 		return nil, &os.PathError{Op: "stat", Path: p, Err: err}
 	}
-	i := &Info{Name: path.Base(path.Clean("/" + p)), Size: st.Size, Mode: mode(st.Mode), ModTime: time.Unix(st.Mtim.Unix())}
+	i := &Info{Name: path.Base(Clean(p)), Size: st.Size, Mode: mode(st.Mode), ModTime: time.Unix(st.Mtim.Unix())}
 	if i.Mode&os.ModeSymlink != 0 {
-		to, err := readlink(dir, name)
-		if err != nil {
-			return nil, err
-		}
-		if !path.IsAbs(to) {
-			to = path.Join(path.Dir(path.Clean("/"+p)), to)
-		}
-		i.Target = path.Clean("/" + to)
+		i.Target = r.resolve(path.Clean("/" + p))
 	}
 	return i, nil
+}
+
+// resolve is where a path leads when every link on the way is followed, as far as there are any. For show: what it tells may
+// be old by the time it returns.
+func (r *Root) resolve(p string) string {
+	at, rest := "/", strings.Split(strings.TrimPrefix(p, "/"), "/")
+	for links := 0; len(rest) > 0; {
+		name := rest[0]
+		rest = rest[1:]
+		next := path.Join(at, name)
+		to := ""
+		if dir, err := r.open(at, unix.O_PATH|unix.O_DIRECTORY); err == nil {
+			to, _ = readlink(dir, path.Base(next)) // not a link, or not there
+			_ = unix.Close(dir)                    // only looked at
+		}
+		if to == "" || name == ".." || name == "." {
+			at = next
+			continue
+		}
+		if links++; links > 255 {
+			return next
+		}
+		if path.IsAbs(to) {
+			at = "/"
+		}
+		rest = append(strings.Split(strings.Trim(path.Clean(to), "/"), "/"), rest...)
+	}
+	return at
 }
 
 func readlink(dir int, name string) (string, error) {

@@ -10,6 +10,8 @@ import (
 	"path/filepath"
 	"slices"
 	"testing"
+
+	"golang.org/x/sys/unix"
 )
 
 // tree makes a root and, beside it, a file that nothing may reach.
@@ -182,4 +184,43 @@ func FuzzUnpack(f *testing.F) {
 			t.Errorf("the file outside is now %q, %v", got, err)
 		}
 	})
+}
+
+// A process in the container exchanges a directory for a link out while an archive is read or written below it.
+func TestExchangeDuringTheWork(t *testing.T) {
+	r, dir, secret := tree(t)
+	for _, err := range []error{os.Mkdir(filepath.Join(dir, "x"), 0o755), os.Symlink(filepath.Dir(secret), filepath.Join(dir, "y"))} {
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	stop, stopped := make(chan struct{}), make(chan struct{})
+	go func() {
+		defer close(stopped)
+		x, y := filepath.Join(dir, "x"), filepath.Join(dir, "y")
+		for {
+			select {
+			case <-stop:
+				return
+			default:
+				_ = unix.Renameat2(unix.AT_FDCWD, x, unix.AT_FDCWD, y, unix.RENAME_EXCHANGE) // both are there
+			}
+		}
+	}()
+	for range 300 {
+		_ = r.Unpack(context.Background(), "/x", archive(t, tar.Header{Name: "secret", Typeflag: tar.TypeReg}, tar.Header{Name: "made", Typeflag: tar.TypeDir, Mode: 0o755}), UnpackOptions{}) // refused or confined
+		var b bytes.Buffer
+		if r.Pack(context.Background(), "/x/secret", &b) == nil && bytes.Contains(b.Bytes(), []byte("host")) {
+			t.Error("the file outside was read")
+			break
+		}
+	}
+	close(stop)
+	<-stopped
+	if b, err := os.ReadFile(secret); err != nil || string(b) != "host" {
+		t.Errorf("the file outside is now %q, %v", b, err)
+	}
+	if ents, err := os.ReadDir(filepath.Dir(secret)); err != nil || len(ents) != 2 {
+		t.Errorf("beside the root: %v %v", ents, err)
+	}
 }

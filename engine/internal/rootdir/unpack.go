@@ -2,12 +2,13 @@ package rootdir
 
 import (
 	"archive/tar"
+	"bufio"
 	"context"
 	"errors"
-	"fmt"
 	"io"
 	"os"
 	"path"
+	"strconv"
 	"strings"
 	"time"
 
@@ -27,7 +28,8 @@ type UnpackOptions struct {
 // Unpack extracts a tar archive below the directory at p, which must be there. No entry gets out of the root, whatever names
 // and links the archive and the tree have.
 //
-// Errors: os.ErrNotExist and unix.ENOTDIR for p; ErrInvalidArgument for a broken archive.
+// Errors: os.ErrNotExist and unix.ENOTDIR for p. What an archive does wrong is the sender's fault, but clients know it as
+// ErrInternal.
 func (r *Root) Unpack(ctx context.Context, p string, src io.Reader, o UnpackOptions) error {
 	at, err := r.open(p, unix.O_PATH|unix.O_DIRECTORY)
 	if err != nil {
@@ -39,7 +41,8 @@ func (r *Root) Unpack(ctx context.Context, p string, src io.Reader, o UnpackOpti
 		t    time.Time
 	}
 	var dirs []stamp // their times change again with every entry below
-	tr := tar.NewReader(src)
+	u := unpacker{Root: r, base: p, o: o, buf: make([]byte, copyBuffer)}
+	tr := tar.NewReader(bufio.NewReaderSize(src, copyBuffer))
 	for {
 		if err := ctx.Err(); err != nil {
 			return err
@@ -49,14 +52,20 @@ func (r *Root) Unpack(ctx context.Context, p string, src io.Reader, o UnpackOpti
 			break
 		}
 		if err != nil {
-			return errkind.InvalidArgument("archive: %w", err)
+			return errkind.Internal("%w", err)
+		}
+		if h.Typeflag == tar.TypeXGlobalHeader {
+			continue // a remark about the archive
+		}
+		if outside(h.Name) {
+			return errkind.Internal("invalid entry name %q", h.Name)
 		}
 		name := path.Join(p, path.Clean("/"+h.Name))
 		if path.Clean("/"+h.Name) == "/" {
 			continue // the directory itself is there
 		}
-		if err := r.entry(name, p, h, tr, o); err != nil {
-			return fmt.Errorf("%s: %w", h.Name, err)
+		if err := u.entry(name, h, tr); err != nil {
+			return err
 		}
 		if h.Typeflag == tar.TypeDir {
 			dirs = append(dirs, stamp{name, h.ModTime})
@@ -90,8 +99,21 @@ func (r *Root) mkdirs(p string) (int, error) {
 	return r.open(p, unix.O_PATH|unix.O_DIRECTORY)
 }
 
-func (r *Root) entry(p, base string, h *tar.Header, body io.Reader, o UnpackOptions) error {
-	dir, err := r.mkdirs(path.Dir(p))
+// outside reports whether a relative name leads above where it starts.
+func outside(name string) bool {
+	c := path.Clean(strings.TrimLeft(name, "/"))
+	return c == ".." || strings.HasPrefix(c, "../")
+}
+
+type unpacker struct {
+	*Root
+	base string // where the archive goes
+	o    UnpackOptions
+	buf  []byte
+}
+
+func (u *unpacker) entry(p string, h *tar.Header, body io.Reader) error {
+	dir, err := u.mkdirs(path.Dir(p))
 	if err != nil {
 		return err
 	}
@@ -101,100 +123,138 @@ func (r *Root) entry(p, base string, h *tar.Header, body io.Reader, o UnpackOpti
 	switch err := unix.Fstatat(dir, name, &st, unix.AT_SYMLINK_NOFOLLOW); {
 	case errors.Is(err, unix.ENOENT):
 	case err != nil:
-		return err
+		return &os.PathError{Op: "lstat", Path: p, Err: err}
 	default:
 		was, is := st.Mode&unix.S_IFMT == unix.S_IFDIR, h.Typeflag == tar.TypeDir
-		if o.KeepKind && was && !is {
-			return errkind.InvalidArgument("cannot overwrite directory %q with non-directory %q", p, path.Clean("/"+h.Name))
+		if u.o.KeepKind && was && !is {
+			return errkind.Internal("cannot overwrite directory %q with non-directory %q", strings.Trim(h.Name, "/"), u.base)
 		}
-		if o.KeepKind && !was && is {
-			return errkind.InvalidArgument("cannot overwrite non-directory %q with directory %q", p, path.Clean("/"+h.Name))
+		if u.o.KeepKind && !was && is {
+			return errkind.Internal("cannot overwrite non-directory %q with directory %q", strings.Trim(h.Name, "/"), u.base)
 		}
 		if was && is {
-			return r.finish(dir, name, h, o)
+			return u.finish(dir, name, p, h)
+		}
+		if busy(dir, name) {
+			return &os.PathError{Op: "unlinkat", Path: p, Err: unix.EBUSY}
 		}
 		if was {
 			if err := removeTree(dir, name); err != nil {
-				return err
+				return &os.PathError{Op: "unlinkat", Path: p, Err: err}
 			}
 		} else if err := unix.Unlinkat(dir, name, 0); err != nil && !errors.Is(err, unix.ENOENT) {
-			return err
+			return &os.PathError{Op: "unlinkat", Path: p, Err: err}
 		}
 	}
-	if err := r.make(dir, name, base, h, body); err != nil {
+	if err := u.make(dir, name, p, h, body); err != nil {
 		return err
 	}
-	if h.Typeflag == tar.TypeLink {
-		return nil // the file it names has its own entry
-	}
-	return r.finish(dir, name, h, o)
+	return u.finish(dir, name, p, h)
 }
 
-func (r *Root) make(dir int, name, base string, h *tar.Header, body io.Reader) error {
+func (u *unpacker) make(dir int, name, p string, h *tar.Header, body io.Reader) error {
 	perm := uint32(h.Mode & 0o777)
+	fail := func(op string, err error) error {
+		if err == nil {
+			return nil
+		}
+		return &os.PathError{Op: op, Path: p, Err: err}
+	}
 	switch h.Typeflag {
 	case tar.TypeDir:
-		return unix.Mkdirat(dir, name, perm)
-	case tar.TypeReg:
+		return fail("mkdir", unix.Mkdirat(dir, name, perm))
+	case tar.TypeReg, tar.TypeCont, tar.TypeGNUSparse:
 		fd, err := unix.Openat(dir, name, unix.O_WRONLY|unix.O_CREAT|unix.O_EXCL|unix.O_NOFOLLOW|unix.O_CLOEXEC, perm)
 		if err != nil {
-			return err
+			return fail("open", err)
 		}
-		f := os.NewFile(uintptr(fd), name)
-		if _, err := io.Copy(f, body); err != nil {
-			return errors.Join(errkind.InvalidArgument("archive: %w", err), f.Close())
+		f := os.NewFile(uintptr(fd), p)
+		_, err = io.CopyBuffer(struct{ io.Writer }{f}, struct{ io.Reader }{body}, u.buf)
+		if err = errors.Join(err, f.Close()); err != nil {
+			return errkind.Internal("%w", err)
 		}
-		return f.Close()
+		return nil
 	case tar.TypeSymlink:
-		return unix.Symlinkat(h.Linkname, dir, name)
+		// It could lead nowhere outside anyway; it is refused because clients know it so.
+		if !path.IsAbs(h.Linkname) && u.leaves(path.Join(path.Dir(p), h.Linkname)) {
+			return errkind.Internal("invalid symlink %q -> %q", p, h.Linkname)
+		}
+		return fail("symlink", unix.Symlinkat(h.Linkname, dir, name))
 	case tar.TypeLink:
-		from, old, err := r.parent(path.Join(base, path.Clean("/"+h.Linkname)))
+		old := path.Join("/", u.base, h.Linkname)
+		if u.leaves(old) {
+			return errkind.Internal("invalid hardlink %q -> %q", old, h.Linkname)
+		}
+		from, last, err := u.parent(old)
 		if err != nil {
-			return err
+			return &os.LinkError{Op: "link", Old: old, New: p, Err: errors.Unwrap(err)}
 		}
 		defer unix.Close(from)
-		return unix.Linkat(from, old, dir, name, 0) // no AT_SYMLINK_FOLLOW: a link is linked itself
+		// Without AT_SYMLINK_FOLLOW: a link is linked itself.
+		if err := unix.Linkat(from, last, dir, name, 0); err != nil {
+			return &os.LinkError{Op: "link", Old: old, New: p, Err: err}
+		}
+		return nil
 	case tar.TypeChar, tar.TypeBlock, tar.TypeFifo:
 		kind := map[byte]uint32{tar.TypeChar: unix.S_IFCHR, tar.TypeBlock: unix.S_IFBLK, tar.TypeFifo: unix.S_IFIFO}[h.Typeflag]
-		return unix.Mknodat(dir, name, kind|perm, int(unix.Mkdev(uint32(h.Devmajor), uint32(h.Devminor))))
+		return fail("mknod", unix.Mknodat(dir, name, kind|perm, int(unix.Mkdev(uint32(h.Devmajor), uint32(h.Devminor)))))
 	}
-	return errkind.InvalidArgument("unhandled kind of entry %q", string(h.Typeflag))
+	return errkind.Internal("unhandled tar header type %d", h.Typeflag)
 }
 
-// finish sets owner, mode, capabilities and time, in the order in which none undoes another.
-func (r *Root) finish(dir int, name string, h *tar.Header, o UnpackOptions) error {
+// leaves reports whether a clean path is not below where the archive goes.
+func (u *unpacker) leaves(p string) bool {
+	base := strings.TrimSuffix(path.Clean("/"+u.base), "/")
+	return p != base && !strings.HasPrefix(p, base+"/")
+}
+
+// finish sets owner, mode, attributes and time, in the order in which none undoes another.
+func (u *unpacker) finish(dir int, name, p string, h *tar.Header) error {
 	uid, gid := h.Uid, h.Gid
-	if o.Owner != nil {
-		uid, gid = o.Owner[0], o.Owner[1]
+	if u.o.Owner != nil {
+		uid, gid = u.o.Owner[0], u.o.Owner[1]
 	}
 	if err := unix.Fchownat(dir, name, uid, gid, unix.AT_SYMLINK_NOFOLLOW); err != nil {
-		return err
+		return &os.PathError{Op: "lchown", Path: p, Err: err}
 	}
 	if h.Typeflag != tar.TypeSymlink {
-		fd, err := unix.Openat(dir, name, unix.O_PATH|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
-		if err != nil {
-			return err
-		}
-		defer unix.Close(fd)
-		var st unix.Stat_t
-		if err := unix.Fstat(fd, &st); err != nil {
-			return err
-		}
-		if st.Mode&unix.S_IFMT == unix.S_IFLNK {
-			return nil // exchanged meanwhile: not ours any more
-		}
-		// A descriptor of a path takes no fchmod; its name in /proc leads to this very file.
-		self := fmt.Sprintf("/proc/self/fd/%d", fd)
-		if err := unix.Chmod(self, uint32(h.Mode&0o7777)); err != nil {
-			return err
-		}
-		if c := h.PAXRecords["SCHILY.xattr.security.capability"]; c != "" && h.Typeflag == tar.TypeReg {
-			if err := unix.Setxattr(self, "security.capability", []byte(c), 0); err != nil && !errors.Is(err, unix.ENOTSUP) {
-				return err
-			}
+		if err := restore(dir, name, h); err != nil {
+			return &os.PathError{Op: "attributes", Path: p, Err: err}
 		}
 	}
 	return touch(dir, name, h.ModTime)
+}
+
+func restore(dir int, name string, h *tar.Header) error {
+	fd, err := unix.Openat(dir, name, unix.O_PATH|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return err
+	}
+	defer unix.Close(fd)
+	var st unix.Stat_t
+	if err := unix.Fstat(fd, &st); err != nil {
+		return err
+	}
+	if st.Mode&unix.S_IFMT == unix.S_IFLNK {
+		return nil // exchanged meanwhile: not ours any more
+	}
+	// A descriptor of a path takes no fchmod; its name in /proc leads to this very file.
+	self := "/proc/self/fd/" + strconv.Itoa(fd)
+	if err := unix.Chmod(self, uint32(h.Mode&0o7777)); err != nil {
+		return err
+	}
+	for k, v := range h.PAXRecords {
+		// Of the others some belong to the file system itself: an archive must not set them.
+		attr, ok := strings.CutPrefix(k, "SCHILY.xattr.")
+		if !ok || attr != "security.capability" && !strings.HasPrefix(attr, "user.") && !strings.HasPrefix(attr, "system.posix_acl_") {
+			continue
+		}
+		err := unix.Setxattr(self, attr, []byte(v), 0)
+		if err != nil && !errors.Is(err, unix.ENOTSUP) && !errors.Is(err, unix.EPERM) {
+			return err
+		}
+	}
+	return nil
 }
 
 func touch(dir int, name string, t time.Time) error {
@@ -203,6 +263,14 @@ func touch(dir int, name string, t time.Time) error {
 	}
 	ts := []unix.Timespec{unix.NsecToTimespec(t.UnixNano()), unix.NsecToTimespec(t.UnixNano())}
 	return unix.UtimesNanoAt(dir, name, ts, unix.AT_SYMLINK_NOFOLLOW)
+}
+
+// busy reports whether something is mounted at name. The kernel refuses to remove a mount point only in the namespace of who
+// asks; in all others, the container's among them, what is mounted there would silently go.
+func busy(dir int, name string) bool {
+	var st unix.Statx_t
+	err := unix.Statx(dir, name, unix.AT_SYMLINK_NOFOLLOW|unix.AT_NO_AUTOMOUNT, 0, &st)
+	return err == nil && st.Attributes&unix.STATX_ATTR_MOUNT_ROOT != 0
 }
 
 // removeTree deletes a directory without ever following a link.
@@ -218,6 +286,9 @@ func removeTree(dir int, name string) error {
 		return err
 	}
 	for _, n := range names {
+		if busy(fd, n) {
+			return unix.EBUSY
+		}
 		err := unix.Unlinkat(fd, n, 0)
 		if errors.Is(err, unix.EISDIR) {
 			err = removeTree(fd, n)
@@ -233,11 +304,9 @@ func removeTree(dir int, name string) error {
 func Clean(p string) string {
 	c := path.Clean("/" + p)
 	switch {
-	case c == "/":
-		return c
-	case strings.HasSuffix(p, "/."):
-		return c + "/."
-	case strings.HasSuffix(p, "/"):
+	case path.Base(p) == "." && p != "":
+		return strings.TrimSuffix(c, "/") + "/."
+	case c != "/" && strings.HasSuffix(p, "/"):
 		return c + "/"
 	}
 	return c
