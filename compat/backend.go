@@ -55,6 +55,10 @@ type containers interface {
 	Top(ctx context.Context, ref string, args []string) (*container.Processes, error)
 	Prune(ctx context.Context, want container.ListFilter) (ids []string, bytes int64, err error)
 	Update(ctx context.Context, ref string, r container.Resources, p container.RestartPolicy) error
+	StatPath(ctx context.Context, ref, path string) (*container.FileInfo, error)
+	GetArchive(ctx context.Context, ref, path string, head func(*container.FileInfo) io.Writer) error
+	PutArchive(ctx context.Context, ref, path string, src io.Reader, o container.PutOptions) error
+	Export(ctx context.Context, ref string, begin func() io.Writer) error
 	LogPath(id container.ID) string
 	Dir(id container.ID) string
 }

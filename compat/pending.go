@@ -9,11 +9,7 @@ import (
 // notYet lists the operations that are not there yet: they say so with 501.
 var notYet = []string{
 	"GET /containers/{id...}/changes",
-	"GET /containers/{id...}/export",
 	"GET /containers/{id...}/attach/ws",
-	"HEAD /containers/{id...}/archive",
-	"GET /containers/{id...}/archive",
-	"PUT /containers/{id...}/archive",
 	"POST /images/prune",
 	"GET /images/search",
 	"POST /images/{name...}/push",

@@ -59,5 +59,5 @@ func Cases() []Case {
 		prints("shared memory", sh("df -k /dev/shm | tail -1"), obj{"ShmSize": 1 << 20}, 0, "1024"),
 		prints("extra hosts", cmd("cat", "/etc/hosts"), obj{"ExtraHosts": []string{"a.b:1.2.3.4"}}, 0, "1.2.3.4\ta.b"),
 		prints("no network", sh("ls /sys/class/net"), obj{"NetworkMode": "none"}, 0, "lo\n"),
-	}, append(append(append(stories(), sharing()...), health()...), connection()...)...)
+	}, append(append(append(append(stories(), sharing()...), health()...), connection()...), copies()...)...)
 }

@@ -84,7 +84,7 @@ func (m *Manager) Create(ctx context.Context, o CreateOptions) (_ ID, warnings [
 		return "", nil, err
 	}
 	s := &Snapshot{ID: id, Name: name, Created: time.Now().UTC(), Spec: &spec, State: State{Phase: Created}}
-	e := &entry{id: id, slot: make(chan struct{}, 1)}
+	e := newEntry(id)
 	e.now.Store(s)
 	err = m.d.DB.Update(func(tx *store.Tx) error {
 		if err := tx.Put(store.Names, name, id); err != nil {

@@ -12,6 +12,7 @@ import (
 	"github.com/berthd/berth/engine/event"
 	"github.com/berthd/berth/engine/internal/errkind"
 	"github.com/berthd/berth/engine/internal/ids"
+	"github.com/berthd/berth/engine/internal/rootdir"
 	"github.com/berthd/berth/engine/internal/store"
 	"github.com/berthd/berth/engine/shim"
 )
@@ -36,7 +37,10 @@ type Manager struct {
 type entry struct {
 	id   ID
 	slot chan struct{} // holds one token while a lifecycle operation runs
+	fs   chan struct{} // holds one token while the root file system is mounted or unmounted, and guards views
 	now  atomic.Pointer[Snapshot]
+
+	views []*rootdir.View // open ones
 
 	mu struct {
 		sync.Mutex // decide, commit, swap, publish; never held over anything slow
@@ -46,6 +50,10 @@ type entry struct {
 		run        *run
 		retries    int
 	}
+}
+
+func newEntry(id ID) *entry {
+	return &entry{id: id, slot: make(chan struct{}, 1), fs: make(chan struct{}, 1)}
 }
 
 // run is one life of a container's process.

@@ -22,7 +22,7 @@ func (m *Manager) Recover(ctx context.Context, sameBoot bool) error {
 			if err := decode(&r); err != nil {
 				return err
 			}
-			e := &entry{id: r.ID, slot: make(chan struct{}, 1)}
+			e := newEntry(r.ID)
 			e.now.Store(&r.Snapshot)
 			m.mu.byID[r.ID], m.mu.names[r.Name] = e, r.ID
 			return nil

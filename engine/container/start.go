@@ -151,13 +151,10 @@ func (m *Manager) launch(ctx context.Context, e *entry, s *Snapshot) (shim.Task,
 	bundle := m.d.Runtime.BundleDir(string(e.id))
 	rootfs := filepath.Join(bundle, "rootfs")
 	files, err := func() ([]File, error) {
-		if err := os.MkdirAll(rootfs, 0o700); err != nil {
+		if err := m.mountRootfs(ctx, e, rootfs); err != nil {
 			return nil, err
 		}
 		_ = os.Remove(filepath.Join(bundle, "exit.json")) // of an earlier life
-		if err := m.d.Images.MountRootfs(ctx, string(e.id), rootfs); err != nil {
-			return nil, fmt.Errorf("mount root file system: %w", err)
-		}
 		if join.shm == m.shmDir(e.id) {
 			if err := mountShm(join.shm, s.Spec.Storage.ShmSize); err != nil {
 				return nil, err
@@ -171,6 +168,9 @@ func (m *Manager) launch(ctx context.Context, e *entry, s *Snapshot) (shim.Task,
 	}
 	for _, p := range s.Spec.Storage.Points {
 		if p.Type == "bind" && !p.SkipMountpointCreation {
+			if _, err := os.Stat(p.Source); err == nil {
+				continue // a file is as good as a directory
+			}
 			if err := os.MkdirAll(p.Source, 0o755); err != nil && !errors.Is(err, os.ErrExist) {
 				return nil, fmt.Errorf("error while creating mount source path '%s': %w", p.Source, err)
 			}
@@ -216,7 +216,7 @@ func (m *Manager) failed(ctx context.Context, e *entry, s *Snapshot, cause error
 	if t, err := m.d.Runtime.Reattach(ctx, string(e.id)); err == nil {
 		_, _ = t.Delete(ctx) // RemoveBundle below tells
 	}
-	err := errors.Join(m.d.Networks.Release(ctx, string(e.id), s.Endpoints), shim.RemoveBundle(m.d.Runtime.BundleDir(string(e.id))))
+	err := errors.Join(m.d.Networks.Release(ctx, string(e.id), s.Endpoints), m.removeBundle(e))
 	if err != nil {
 		m.d.Log.Warn("undoing a failed start", "container", e.id, "error", err)
 	}
@@ -413,7 +413,7 @@ func (m *Manager) undo(e *entry, t shim.Task, before *Snapshot) {
 		_, err := t.Delete(ctx)
 		errs = append(errs, err)
 	}
-	errs = append(errs, m.d.Networks.Release(ctx, string(e.id), before.Endpoints), shim.RemoveBundle(m.d.Runtime.BundleDir(string(e.id))))
+	errs = append(errs, m.d.Networks.Release(ctx, string(e.id), before.Endpoints), m.removeBundle(e))
 	m.d.Networks.Event("disconnect", string(e.id), before.Endpoints)
 	if err := errors.Join(errs...); err != nil {
 		m.d.Log.Warn("cleaning up after an exit", "container", e.id, "error", err)

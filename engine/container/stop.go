@@ -301,7 +301,7 @@ func (m *Manager) remove(ctx context.Context, e *entry, o RemoveOptions) error {
 func (m *Manager) finishRemoval(ctx context.Context, e *entry, o RemoveOptions) error {
 	s := e.now.Load()
 	err := errors.Join(
-		shim.RemoveBundle(m.d.Runtime.BundleDir(string(e.id))),
+		m.removeBundle(e),
 		m.d.Images.RemoveRootfs(ctx, string(e.id)),
 		fsx.RemoveAll("container.remove", m.dir(e.id)),
 	)
