@@ -126,7 +126,7 @@ var routes = append([]route{
 	{method: del, pattern: "/containers/{id...}", success: 204, handler: (*Server).containerRemove},
 	{method: head, pattern: "/containers/{id...}/archive", success: 200, handler: (*Server).archiveHead},
 	{method: get, pattern: "/containers/{id...}/archive", success: 200, handler: (*Server).archiveGet, kind: streamed},
-	{method: put, pattern: "/containers/{id...}/archive", success: 200, handler: (*Server).archivePut, kind: upload},
+	{method: put, pattern: "/containers/{id...}/archive", success: 200, handler: (*Server).archivePut},
 	{method: get, pattern: "/containers/{id...}/export", success: 200, handler: (*Server).containerExport, kind: streamed},
 	{method: post, pattern: "/containers/{id...}/exec", success: 201, handler: (*Server).execCreate},
 	{method: post, pattern: "/exec/{id...}/start", success: 200, handler: (*Server).execStart, kind: hijacked},
