@@ -54,7 +54,7 @@ type containers interface {
 	Stats(ctx context.Context, ref string, stream bool) (*container.Snapshot, iter.Seq[container.Usage], error)
 	Top(ctx context.Context, ref string, args []string) (*container.Processes, error)
 	Prune(ctx context.Context, want container.ListFilter) (ids []string, bytes int64, err error)
-	Update(ctx context.Context, ref string, r container.Resources, p container.RestartPolicy) error
+	Update(ctx context.Context, ref string, r container.Resources, p container.RestartPolicy) ([]string, error)
 	StatPath(ctx context.Context, ref, path string) (*container.FileInfo, error)
 	GetArchive(ctx context.Context, ref, path string, head func(*container.FileInfo) io.Writer) error
 	PutArchive(ctx context.Context, ref, path string, src io.Reader, o container.PutOptions) error

@@ -26,11 +26,11 @@ func (s *Server) containerUpdate(c *Ctx) (any, error) {
 		return nil, err
 	}
 	res := wire.Resources(&r.Resources)
-	err := s.Containers.Update(c.Context(), c.Param("id"), res, container.RestartPolicy{Name: string(r.RestartPolicy.Name), MaxRetries: r.RestartPolicy.MaximumRetryCount})
+	warnings, err := s.Containers.Update(c.Context(), c.Param("id"), res, container.RestartPolicy{Name: string(r.RestartPolicy.Name), MaxRetries: r.RestartPolicy.MaximumRetryCount})
 	if err != nil {
 		return nil, err
 	}
-	return api.UpdateResponse{Warnings: []string{}}, nil
+	return api.UpdateResponse{Warnings: warnings}, nil
 }
 
 func (s *Server) containerPrune(c *Ctx) (any, error) {

@@ -2,12 +2,26 @@ package conformance
 
 import (
 	"io"
+	"slices"
 	"strings"
 )
 
-// Cases is every case.
+// Cases is every case: the basics, then one line for each area.
 func Cases() []Case {
-	return append([]Case{
+	return slices.Concat(
+		basics(),
+		stories(),
+		sharing(),
+		health(),
+		connection(),
+		copies(),
+		hostConfig(),
+	)
+}
+
+// basics are one request or one container each.
+func basics() []Case {
+	return []Case{
 		simple("ping", "SystemPing", "GET", "!/_ping", nil, 200, "OK"),
 		simple("ping by HEAD", "SystemPingHead", "HEAD", "!/_ping", nil, 200, ""),
 		simple("version", "SystemVersion", "GET", "/version", nil, 200, `"ApiVersion"`),
@@ -59,5 +73,5 @@ func Cases() []Case {
 		prints("shared memory", sh("df -k /dev/shm | tail -1"), obj{"ShmSize": 1 << 20}, 0, "1024"),
 		prints("extra hosts", cmd("cat", "/etc/hosts"), obj{"ExtraHosts": []string{"a.b:1.2.3.4"}}, 0, "1.2.3.4\ta.b"),
 		prints("no network", sh("ls /sys/class/net"), obj{"NetworkMode": "none"}, 0, "lo\n"),
-	}, append(append(append(append(stories(), sharing()...), health()...), connection()...), copies()...)...)
+	}
 }

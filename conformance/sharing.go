@@ -47,7 +47,7 @@ func sharing() []Case {
 			if err != nil {
 				return err
 			}
-			_, err = t.expect("POST", "/containers/"+b+"/start", nil, 409, "cannot join network of a non running container")
+			_, err = t.expect("POST", "/containers/"+b+"/start", nil, 409, "of a non running container")
 			return err
 		}),
 		story("private shared memory is not joined", []string{"ContainerStart"}, func(t *T) error {
@@ -62,9 +62,9 @@ func sharing() []Case {
 			if err != nil {
 				return err
 			}
-			_, err = t.expect("POST", "/containers/"+b+"/start", nil, 500, "non-shareable IPC")
+			_, err = t.expect("POST", "/containers/"+b+"/start", nil, 400, "non-shareable IPC")
 			return err
-		}),
+		}).since("1.44"),
 		simple("ports in the network of another container", "ContainerCreate", "POST", "/containers/create", obj{"Image": "busybox", "HostConfig": obj{"NetworkMode": "container:x", "PublishAllPorts": true}}, 400, "conflicting options: port publishing and the container type network mode"),
 		prints("device", sh("ls -l /dev/mine | tr -s ' '; echo x > /dev/mine"), obj{"Devices": []obj{{"PathOnHost": "/dev/null", "PathInContainer": "/dev/mine", "CgroupPermissions": "rwm"}}}, 0, "1, 3"),
 		story("missing device", []string{"ContainerStart"}, func(t *T) error {

@@ -16,6 +16,7 @@ import (
 	"github.com/berthd/berth/engine/event"
 	"github.com/berthd/berth/engine/image"
 	"github.com/berthd/berth/engine/image/registry"
+	"github.com/berthd/berth/engine/internal/host"
 	"github.com/berthd/berth/engine/internal/ids"
 	"github.com/berthd/berth/engine/internal/store"
 	"github.com/berthd/berth/engine/network"
@@ -43,7 +44,13 @@ type Config struct {
 	LogOptions                     map[string]string
 	ShmSize                        int64
 	Version                        string // of berth
-	Log                            *slog.Logger
+	// DefaultRuntime names one of Runtimes, or "runc", which is built in. "" = "runc".
+	DefaultRuntime string
+	Runtimes       map[string]shim.Runtime
+	// SeccompProfile replaces the built-in one: a profile's JSON, "unconfined", "builtin" or "".
+	SeccompProfile  string
+	NoNewPrivileges bool // of containers that do not say
+	Log             *slog.Logger
 }
 
 // Engine owns the parts.
@@ -63,10 +70,7 @@ type Engine struct {
 }
 
 // CgroupV2 reports whether the host runs the unified hierarchy alone.
-func CgroupV2() bool {
-	_, err := os.Stat("/sys/fs/cgroup/cgroup.controllers")
-	return err == nil
-}
+func CgroupV2() bool { return host.Read().CgroupV2 }
 
 // Open assembles the engine and brings rows and host together. Only one engine can have a data root.
 func Open(ctx context.Context, c Config) (_ *Engine, err error) {
@@ -112,15 +116,20 @@ func Open(ctx context.Context, c Config) (_ *Engine, err error) {
 	if e.shims, err = shim.NewClient(shim.Options{Binary: c.ShimBinary, Root: c.ExecRoot, Log: c.Log.With("component", "shim")}); err != nil {
 		return nil, fmt.Errorf("shims: %w", err)
 	}
-	specs, err := oci.New(oci.Options{CgroupParent: c.CgroupParent, CgroupV2: CgroupV2(), InitPath: c.InitPath, DefaultInit: c.DefaultInit, Ulimits: c.Ulimits})
+	facts := host.Read()
+	if c.DefaultRuntime == "" {
+		c.DefaultRuntime = "runc"
+	}
+	specs, err := oci.New(oci.Options{CgroupParent: c.CgroupParent, CgroupV2: facts.CgroupV2, InitPath: c.InitPath, DefaultInit: c.DefaultInit, Ulimits: c.Ulimits,
+		Seccomp: c.SeccompProfile, NoNewPrivileges: c.NoNewPrivileges, AppArmor: facts.AppArmor})
 	if err != nil {
 		return nil, err
 	}
 	e.Containers, err = container.New(container.Deps{
 		DB: e.db, Root: filepath.Join(c.DataRoot, "containers"), ExecRoot: c.ExecRoot, Images: e.Images, Networks: e.Networks, Volumes: e.Volumes, Runtime: e.shims, Specs: specs,
-		Events: e.Events, Log: c.Log.With("component", "container"), Defaults: container.Defaults{
-			LogDriver: c.LogDriver, LogOptions: c.LogOptions, ShmSize: c.ShmSize, CgroupV2: CgroupV2(), DNS: c.DNS, DNSSearch: c.DNSSearch, DNSOptions: c.DNSOptions,
-			MaskedPaths: oci.MaskedPaths, ReadonlyPaths: oci.ReadonlyPaths,
+		Events: e.Events, Log: c.Log.With("component", "container"), Host: facts, Defaults: container.Defaults{
+			LogDriver: c.LogDriver, LogOptions: c.LogOptions, ShmSize: c.ShmSize, Runtime: c.DefaultRuntime, Runtimes: c.Runtimes, DNS: c.DNS, DNSSearch: c.DNSSearch, DNSOptions: c.DNSOptions,
+			MaskedPaths: oci.HostMaskedPaths(), ReadonlyPaths: oci.ReadonlyPaths,
 		},
 	})
 	if err != nil {
@@ -171,7 +180,15 @@ func (e *Engine) sameBoot() (bool, error) {
 func (e *Engine) imageUsers() []image.User {
 	var out []image.User
 	for _, s := range e.Containers.List() {
-		out = append(out, image.User{ContainerID: string(s.ID), Running: s.State.Phase.Live(), Ref: s.Spec.Image.ID})
+		refs := []string{s.Spec.Image.ID}
+		for _, p := range s.Spec.Storage.Points {
+			if p.Type == "image" {
+				refs = append(refs, p.Source)
+			}
+		}
+		for _, r := range refs {
+			out = append(out, image.User{ContainerID: string(s.ID), Running: s.State.Phase.Live(), Ref: r})
+		}
 	}
 	return out
 }

@@ -2,6 +2,7 @@ package wire
 
 import (
 	"net/netip"
+	"os"
 	"strings"
 	"time"
 
@@ -40,9 +41,9 @@ func ToSpec(r *container.CreateRequest, platform string) (*domain.Spec, error) {
 			Privileged: h.Privileged, CapAdd: h.CapAdd, CapDrop: h.CapDrop, SecurityOpt: h.SecurityOpt, GroupAdd: h.GroupAdd, ReadonlyRootfs: h.ReadonlyRootfs,
 			MaskedPaths: h.MaskedPaths, ReadonlyPaths: h.ReadonlyPaths, Sysctls: h.Sysctls,
 		},
-		Storage: domain.Storage{Binds: h.Binds, Tmpfs: h.Tmpfs, Volumes: c.Volumes, VolumesFrom: h.VolumesFrom, VolumeDriver: h.VolumeDriver, StorageOpt: h.StorageOpt, ShmSize: h.ShmSize},
+		Storage: domain.Storage{Binds: h.Binds, Tmpfs: h.Tmpfs, Volumes: emptyNil(c.Volumes), VolumesFrom: h.VolumesFrom, VolumeDriver: h.VolumeDriver, StorageOpt: h.StorageOpt, ShmSize: h.ShmSize},
 		Network: domain.NetworkSpec{
-			Mode: string(h.NetworkMode), PublishAll: h.PublishAllPorts, DNS: h.DNS, DNSOptions: h.DNSOptions, DNSSearch: h.DNSSearch, ExtraHosts: h.ExtraHosts, Links: h.Links,
+			Mode: string(h.NetworkMode), PublishAll: h.PublishAllPorts, DNS: h.DNS, DNSOptions: h.DNSOptions, DNSSearch: h.DNSSearch, ExtraHosts: h.ExtraHosts, Links: orNil(h.Links),
 			MacAddress: c.MacAddress, Disabled: c.NetworkDisabled, Attachments: map[string]dnet.Attachment{},
 		},
 		Log:        domain.LogSpec{Driver: h.LogConfig.Type, Options: h.LogConfig.Config},
@@ -55,7 +56,7 @@ func ToSpec(r *container.CreateRequest, platform string) (*domain.Spec, error) {
 	}
 	s.Resources = Resources(&h.Resources)
 	s.Resources.OomScoreAdj = h.OomScoreAdj
-	if c.ExposedPorts != nil || h.PortBindings != nil {
+	if c.ExposedPorts != nil {
 		s.Network.ExposedPorts = map[string]struct{}{}
 	}
 	for p := range c.ExposedPorts {
@@ -65,7 +66,6 @@ func ToSpec(r *container.CreateRequest, platform string) (*domain.Spec, error) {
 		s.Network.PortBindings = map[string][]domain.PortBinding{}
 	}
 	for p, bs := range h.PortBindings {
-		s.Network.ExposedPorts[port(p)] = struct{}{}
 		if len(bs) == 0 {
 			bs = []nat.PortBinding{{}}
 		}
@@ -94,6 +94,21 @@ func ToSpec(r *container.CreateRequest, platform string) (*domain.Spec, error) {
 		}
 	}
 	return s, nil
+}
+
+// orNil and emptyNil forget an empty list or map where dockerd does not keep it.
+func orNil(l []string) []string {
+	if len(l) == 0 {
+		return nil
+	}
+	return l
+}
+
+func emptyNil(m map[string]struct{}) map[string]struct{} {
+	if len(m) == 0 {
+		return nil
+	}
+	return m
 }
 
 func port(p nat.Port) string {
@@ -242,7 +257,10 @@ func fromMount(m domain.MountRequest) mount.Mount {
 		out.BindOptions = &mount.BindOptions{Propagation: mount.Propagation(b.Propagation), NonRecursive: b.NonRecursive, CreateMountpoint: b.CreateMountpoint, ReadOnlyNonRecursive: b.ReadOnlyNonRecursive, ReadOnlyForceRecursive: b.ReadOnlyForceRecursive}
 	}
 	if t := m.Tmpfs; t != nil {
-		out.TmpfsOptions = &mount.TmpfsOptions{SizeBytes: t.SizeBytes, Options: t.Options}
+		out.TmpfsOptions = &mount.TmpfsOptions{SizeBytes: t.SizeBytes, Mode: os.FileMode(t.Mode), Options: t.Options}
+	}
+	if i := m.Image; i != nil {
+		out.ImageOptions = &mount.ImageOptions{Subpath: i.Subpath}
 	}
 	if v := m.Volume; v != nil {
 		out.VolumeOptions = &mount.VolumeOptions{NoCopy: v.NoCopy, Labels: v.Labels, Subpath: v.Subpath}

@@ -9,20 +9,6 @@ import (
 	"github.com/berthd/berth/engine/shim"
 )
 
-func TestNothingAskedForIsDroppedSilently(t *testing.T) {
-	for name, s := range map[string]*Spec{
-		"link":  {Network: NetworkSpec{Links: []string{"a:b"}}},
-		"label": {Security: Security{SecurityOpt: []string{"label=level:s0"}}},
-	} {
-		if unsupported(s) == "" {
-			t.Errorf("%s is dropped", name)
-		}
-	}
-	if what := unsupported(&Spec{Resources: Resources{Devices: []Device{}}, Security: Security{SecurityOpt: []string{"label=disable"}}}); what != "" {
-		t.Errorf("refused: %s", what)
-	}
-}
-
 func TestMergeWithTheImage(t *testing.T) {
 	img := &image.Image{Config: image.Config{Entrypoint: []string{"e"}, Cmd: []string{"c"}, Env: []string{"A=image", "B=image"}, Labels: map[string]string{"x": "image", "y": "image"}}}
 	for _, tc := range []struct {

@@ -10,6 +10,7 @@ import (
 
 	"github.com/berthd/berth/engine/event"
 	"github.com/berthd/berth/engine/image"
+	"github.com/berthd/berth/engine/internal/host"
 	"github.com/berthd/berth/engine/internal/store"
 	"github.com/berthd/berth/engine/network"
 	"github.com/berthd/berth/engine/shim"
@@ -86,6 +87,7 @@ type Deps struct {
 	Specs    SpecBuilder
 	Events   *event.Bus
 	Log      *slog.Logger
+	Host     host.Facts
 	Defaults Defaults
 }
 
@@ -94,7 +96,8 @@ type Defaults struct {
 	LogDriver     string
 	LogOptions    map[string]string
 	ShmSize       int64
-	CgroupV2      bool
+	Runtime       string                  // of a container that names none
+	Runtimes      map[string]shim.Runtime // by name, beside the one built in
 	DNS           []string
 	DNSSearch     []string
 	DNSOptions    []string

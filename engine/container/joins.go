@@ -20,8 +20,8 @@ type joins struct {
 // donor finds the container that a mode "container:x" names. ok is false for every other mode.
 //
 // Errors: ErrNotFound; ErrConflict if it does not run.
-func (m *Manager) donor(mode, what string) (s *Snapshot, ok bool, err error) {
-	ref, ok := strings.CutPrefix(mode, "container:")
+func (m *Manager) donor(mode string) (s *Snapshot, ok bool, err error) {
+	ref, ok := strings.CutPrefix(mode, joinPrefix)
 	if !ok {
 		return nil, false, nil
 	}
@@ -30,41 +30,74 @@ func (m *Manager) donor(mode, what string) (s *Snapshot, ok bool, err error) {
 	}
 	switch {
 	case s.State.Phase == Restarting:
-		return nil, true, errkind.Conflict("container %s is restarting, wait until the container is running", s.ID)
+		err = errkind.Conflict("Container %s is restarting, wait until the container is running", ref)
 	case !s.State.Phase.Live():
-		return nil, true, errkind.Conflict("cannot join %s of a non running container: %s", what, s.ID)
+		err = errkind.Conflict("container %s is not running", ref)
 	}
-	return s, true, nil
+	return s, true, err
+}
+
+// netDonor finds the container whose network s shares; nil if it shares none.
+func (m *Manager) netDonor(s *Snapshot) (*Snapshot, error) {
+	d, ok, err := m.donor(s.Spec.Network.Mode)
+	switch {
+	case !ok:
+		return nil, nil //nolint:nilnil // nothing is shared
+	case d == nil:
+		// Not a missing container as far as the caller's own request goes.
+		return nil, errkind.Internal("joining network namespace of container: %s", err)
+	case d.ID == s.ID:
+		return nil, errkind.InvalidArgument("cannot join own network namespace")
+	case d.State.Phase == Restarting:
+		return nil, fmt.Errorf("cannot join network namespace of container: %w", err)
+	case err != nil:
+		return nil, errkind.Conflict("cannot join network namespace of a non running container: container %s is %s", d.Name, d.State.Phase)
+	}
+	return d, nil
 }
 
 func nsFile(s *Snapshot, kind string) string { return fmt.Sprintf("/proc/%d/ns/%s", s.State.Pid, kind) }
 
 // resolveJoins looks up what a starting container shares. Nothing on the host changes.
 func (m *Manager) resolveJoins(s *Snapshot) (j joins, err error) {
-	if d, ok, err := m.donor(s.Spec.Network.Mode, "network"); err != nil {
+	if j.netOwner, err = m.netDonor(s); err != nil {
 		return j, err
-	} else if ok {
-		j.netNS, j.netOwner = nsFile(d, "net"), d
 	}
-	if d, ok, err := m.donor(s.Spec.Namespaces.PID, "PID"); err != nil {
-		return j, err
+	if j.netOwner != nil {
+		j.netNS = nsFile(j.netOwner, "net")
+	}
+	if d, ok, err := m.donor(s.Spec.Namespaces.PID); err != nil {
+		return j, errkind.Internal("failed to join PID namespace: %s", err)
 	} else if ok {
 		j.pidNS = nsFile(d, "pid")
 	}
-	d, ok, err := m.donor(s.Spec.Namespaces.IPC, "IPC")
+	d, ok, err := m.donor(s.Spec.Namespaces.IPC)
 	switch {
 	case err != nil:
-		return j, err
-	case ok && d.Spec.Namespaces.IPC != "shareable":
-		return j, errkind.Internal("can't join IPC of container %s: non-shareable IPC (hint: use IpcMode:shareable for the donor container)", d.ID)
+		return j, fmt.Errorf("failed to join IPC namespace: %w", err)
+	case ok && m.sharedMemory(d) == "":
+		return j, errkind.InvalidArgument("failed to join IPC namespace: container %s: non-shareable IPC (hint: use IpcMode:shareable for the donor container)", d.ID)
 	case ok:
-		j.ipcNS, j.shm = nsFile(d, "ipc"), m.shmDir(d.ID)
-	case s.Spec.Namespaces.IPC == "host":
-		j.shm = "/dev/shm"
-	case s.Spec.Namespaces.IPC == "shareable":
-		j.shm = m.shmDir(s.ID)
+		j.ipcNS, j.shm = nsFile(d, "ipc"), m.sharedMemory(d)
+	default:
+		j.shm = m.sharedMemory(s)
 	}
 	return j, nil
+}
+
+// sharedMemory is the host directory behind /dev/shm of a container that lets others in, "" for one that does not.
+func (m *Manager) sharedMemory(s *Snapshot) string {
+	switch mode := s.Spec.Namespaces.IPC; mode {
+	case "host":
+		return "/dev/shm"
+	case "shareable":
+		return m.shmDir(s.ID)
+	default:
+		if d, ok, err := m.donor(mode); ok && err == nil && d.ID != s.ID {
+			return m.sharedMemory(d)
+		}
+	}
+	return ""
 }
 
 // shmDir is where the shared memory of a container that lets others in is mounted on the host; RemoveBundle unmounts it.
@@ -102,8 +135,6 @@ func conflicts(s *Spec) error {
 		return errkind.InvalidArgument("conflicting options: dns and the network mode")
 	case len(n.ExtraHosts) > 0:
 		return errkind.InvalidArgument("conflicting options: custom host-to-IP mapping and the network mode")
-	case n.MacAddress != "":
-		return errkind.InvalidArgument("conflicting options: mac-address and the network mode")
 	case len(n.PortBindings) > 0 || n.PublishAll:
 		return errkind.InvalidArgument("conflicting options: port publishing and the container type network mode")
 	case len(n.ExposedPorts) > 0:

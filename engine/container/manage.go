@@ -112,16 +112,34 @@ func (m *Manager) Prune(ctx context.Context, want ListFilter) (ids []string, byt
 }
 
 // Update changes limits and restart policy; zero values leave what is there. A running container gets the limits at once.
-func (m *Manager) Update(ctx context.Context, ref string, r Resources, p RestartPolicy) error {
+//
+// The warnings name limits that this host cannot enforce and that were left out.
+func (m *Manager) Update(ctx context.Context, ref string, r Resources, p RestartPolicy) (warnings []string, err error) {
 	e, err := m.find(ref)
 	if err != nil {
-		return err
+		return nil, err
+	}
+	if p.Name != "" || p.MaxRetries != 0 {
+		if p.Name == "" {
+			p.Name = "no"
+		}
+		if err := checkPolicy(p); err != nil {
+			return nil, err
+		}
+	}
+	if warnings, err = checkLimits(&r, m.d.Host, true); err != nil {
+		return nil, err
 	}
 	ctx = context.WithoutCancel(ctx)
 	if err := e.acquire(ctx); err != nil {
-		return err
+		return nil, err
 	}
 	defer e.release()
+	return warnings, m.updateHolding(ctx, e, r, p)
+}
+
+// updateHolding does the work; the caller holds the slot.
+func (m *Manager) updateHolding(ctx context.Context, e *entry, r Resources, p RestartPolicy) error {
 	old := e.now.Load()
 	fail := func(err error) error { return fmt.Errorf("Cannot update container %s: %w", e.id, err) } //nolint:staticcheck // clients match the text
 	if old.State.Phase == Removing || old.State.Phase == Dead {
@@ -135,13 +153,7 @@ func (m *Manager) Update(ctx context.Context, ref string, r Resources, p Restart
 		if next.AutoRemove && p.Name != "no" {
 			return fail(errkind.Conflict("Restart policy cannot be updated because AutoRemove is enabled for the container"))
 		}
-		if err := checkPolicy(p); err != nil {
-			return err
-		}
 		next.Restart = p
-	}
-	if err := m.d.Specs.Validate(&next); err != nil {
-		return err
 	}
 	if t, _, ok := e.live(); ok {
 		lr, err := m.d.Specs.Resources(&next)
@@ -199,12 +211,4 @@ func mergeLimits(dst *Resources, r Resources) error {
 		dst.PidsLimit = r.PidsLimit
 	}
 	return nil
-}
-
-func checkPolicy(p RestartPolicy) error {
-	switch p.Name {
-	case "no", "always", "on-failure", "unless-stopped":
-		return nil
-	}
-	return errkind.InvalidArgument("invalid restart policy: unknown policy '%s'; use one of 'no', 'always', 'on-failure', or 'unless-stopped'", p.Name)
 }

@@ -6,6 +6,13 @@ import (
 	"github.com/berthd/berth/engine/network"
 )
 
+// Words with a meaning of their own.
+const (
+	joinPrefix     = "container:" // of a mode that shares a namespace
+	hostGateway    = "host-gateway"
+	builtinRuntime = "runc" // the runtime that is part of the shim
+)
+
 // ID of a container: 64 lowercase hex digits.
 type ID string
 
@@ -218,9 +225,9 @@ type ImageMountOptions struct{ Subpath string }
 
 // MountPoint is one mount of the container as inspect shows it.
 type MountPoint struct {
-	Type                                                       string // bind | volume | tmpfs
+	Type                                                       string // bind | volume | tmpfs | image
 	Name                                                       string // volume name
-	Source                                                     string // host path; "" for tmpfs
+	Source                                                     string // host path; an image's id; "" for tmpfs
 	Destination                                                string
 	Driver                                                     string // volume driver
 	Mode                                                       string // as typed

@@ -178,7 +178,8 @@ func (m *Manager) launch(ctx context.Context, e *entry, s *Snapshot) (shim.Task,
 	}
 	spec, err := m.d.Specs.Build(SpecInput{C: s, Rootfs: rootfs, NetNS: n.sb.Path, PIDNS: join.pidNS, IPCNS: join.ipcNS, Shm: join.shm, Files: files})
 	if err != nil {
-		return nil, err
+		// Whatever is wrong in a container's own words, it is not wrong with the request to start it.
+		return nil, errkind.Internal("%s", err)
 	}
 	raw, err := json.Marshal(spec)
 	if err != nil {

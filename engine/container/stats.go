@@ -90,7 +90,7 @@ func (m *Manager) Stats(ctx context.Context, ref string, stream bool) (*Snapshot
 
 func (m *Manager) sample(s *Snapshot) (u Usage, err error) {
 	pid := s.State.Pid
-	if m.d.Defaults.CgroupV2 {
+	if m.d.Host.CgroupV2 {
 		u, err = sampleV2(pid)
 	} else {
 		u, err = sampleV1(pid)

@@ -1,50 +1,19 @@
 package logs
 
 import (
+	"errors"
+	"fmt"
 	"os"
 	"strconv"
 	"time"
 	"unicode/utf8"
 
 	"github.com/docker/go-units"
-
-	"github.com/berthd/berth/engine/internal/errkind"
 )
 
 // BatchWriter is implemented by writers that can take many records with one system call.
 type BatchWriter interface {
 	WriteBatch(rs []Record) error
-}
-
-// ValidateOptions refuses options that the driver does not know or cannot parse.
-//
-// Errors: ErrInvalidArgument in dockerd's words.
-func ValidateOptions(cfg Config) error {
-	switch cfg.Driver {
-	case "", JSONFile, Local, None:
-	default:
-		return errkind.InvalidArgument("error looking up logging plugin %s: plugin %q not found", cfg.Driver, cfg.Driver)
-	}
-	if cfg.Driver == None {
-		return nil
-	}
-	name := cfg.Driver
-	if name == "" {
-		name = JSONFile
-	}
-	for k := range cfg.Options {
-		switch k {
-		case "max-size", "max-file", "mode", "max-buffer-size", "compress":
-		case "labels", "labels-regex", "env", "env-regex", "tag":
-			if name == Local {
-				return errkind.InvalidArgument("unknown log opt '%s' for log driver %s", k, name)
-			}
-		default:
-			return errkind.InvalidArgument("unknown log opt '%s' for %s log driver", k, name)
-		}
-	}
-	_, _, err := limits(cfg)
-	return err
 }
 
 // limits returns the size in bytes at which a file is rotated (0: never) and the number of files kept.
@@ -53,17 +22,21 @@ func limits(cfg Config) (size int64, files int, err error) {
 	if cfg.Driver == Local {
 		size, files = 20<<20, 5
 	}
-	if v := cfg.Options["max-size"]; v != "" && v != "-1" {
-		if size, err = units.FromHumanSize(v); err != nil || size <= 0 {
-			return 0, 0, errkind.InvalidArgument("invalid value for max-size: %q", v)
+	if v := cfg.Options["max-size"]; v != "" {
+		size, err = units.FromHumanSize(v)
+		if err == nil && size <= 0 {
+			err = errors.New("max-size must be a positive number")
+		}
+		if err != nil && cfg.Driver == Local {
+			err = fmt.Errorf("invalid value for max-size: %s: %w", v, err)
+		}
+		if err != nil {
+			return 0, 0, err
 		}
 	}
 	if v := cfg.Options["max-file"]; v != "" {
 		if files, err = strconv.Atoi(v); err != nil || files < 1 {
-			return 0, 0, errkind.InvalidArgument("max-file cannot be less than 1")
-		}
-		if files > 1 && size == 0 {
-			return 0, 0, errkind.InvalidArgument("max-file option needs max-size")
+			return 0, 0, errors.New("max-file cannot be less than 1")
 		}
 	}
 	return size, files, nil

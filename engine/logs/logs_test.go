@@ -125,11 +125,43 @@ func TestTornLastLineIsIgnored(t *testing.T) {
 }
 
 func TestUnknownOptionsAreRefused(t *testing.T) {
-	for _, c := range []Config{
-		{Driver: "nolog"}, {Options: map[string]string{"foo": "1"}}, {Options: map[string]string{"max-size": "x"}}, {Options: map[string]string{"max-file": "0"}},
+	for _, tc := range []struct {
+		c    Config
+		want string
+	}{
+		{Config{Driver: "nolog"}, `error looking up logging plugin nolog: plugin "nolog" not found`},
+		{Config{Options: map[string]string{"foo": "1"}}, "unknown log opt 'foo' for json-file log driver"},
+		{Config{Driver: Local, Options: map[string]string{"labels": "1"}}, "unknown log opt 'labels' for log driver local"},
+		{Config{Options: map[string]string{"mode": "x"}}, "logger: logging mode not supported: x"},
+		{Config{Options: map[string]string{"max-buffer-size": "1m"}}, "logger: max-buffer-size option is only supported with 'mode=non-blocking'"},
+		{Config{Options: map[string]string{"mode": "non-blocking", "max-buffer-size": "x"}}, "error parsing option max-buffer-size: invalid size: 'x'"},
 	} {
-		if ValidateOptions(c) == nil {
-			t.Errorf("%+v was accepted", c)
+		if err := ValidateOptions(tc.c); err == nil || err.Error() != tc.want {
+			t.Errorf("%+v: %v, want %s", tc.c, err, tc.want)
+		}
+	}
+	for _, c := range []Config{
+		{Driver: None, Options: map[string]string{"foo": "1"}},
+		{Driver: Local, Options: map[string]string{"max-size": "1m", "max-file": "3", "compress": "true", "mode": "non-blocking", "max-buffer-size": "4m"}},
+		{Options: map[string]string{"max-size": "1k", "labels": "a", "labels-regex": "^a", "env": "b", "env-regex": "^b", "tag": "{{.ID}}"}},
+	} {
+		if err := ValidateOptions(c); err != nil {
+			t.Errorf("%+v: %v", c, err)
+		}
+	}
+}
+
+func TestBadValuesAreRefusedWhenTheLogIsOpened(t *testing.T) {
+	for _, tc := range []struct {
+		c    Config
+		want string
+	}{
+		{Config{Options: map[string]string{"max-size": "x"}}, "invalid size: 'x'"},
+		{Config{Driver: Local, Options: map[string]string{"max-size": "x"}}, "invalid value for max-size: x: invalid size: 'x'"},
+		{Config{Options: map[string]string{"max-file": "0"}}, "max-file cannot be less than 1"},
+	} {
+		if _, err := OpenWriter(tc.c, filepath.Join(t.TempDir(), "log")); err == nil || err.Error() != tc.want {
+			t.Errorf("%+v: %v, want %s", tc.c, err, tc.want)
 		}
 	}
 }

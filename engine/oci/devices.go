@@ -1,11 +1,14 @@
 package oci
 
 import (
+	"errors"
+	"fmt"
 	"io/fs"
 	"os"
 	"path"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -71,7 +74,7 @@ func devices(ds []container.Device) (nodes []specs.LinuxDevice, rules []specs.Li
 			return nil
 		})
 		if err == nil && !found {
-			err = unix.ENODEV
+			err = errors.New("not a device node")
 		}
 		if err != nil {
 			return nil, nil, fail(err)
@@ -142,7 +145,7 @@ func blockIO(r *container.Resources) (*specs.LinuxBlockIO, error) {
 	number := func(p string) (major, minor int64, err error) {
 		var st unix.Stat_t
 		if err := unix.Stat(p, &st); err != nil {
-			return 0, 0, errkind.InvalidArgument("%s: %w", p, err)
+			return 0, 0, fmt.Errorf("stat %s: %w", p, err)
 		}
 		return int64(unix.Major(uint64(st.Rdev))), int64(unix.Minor(uint64(st.Rdev))), nil
 	}
@@ -173,6 +176,21 @@ func blockIO(r *container.Resources) (*specs.LinuxBlockIO, error) {
 		return nil, nil //nolint:nilnil // nothing asked
 	}
 	return b, nil
+}
+
+// deviceRequests refuses requests for devices by driver: there is none that could serve them.
+func deviceRequests(rs []container.DeviceRequest) error {
+	for _, r := range rs {
+		gpu := slices.ContainsFunc(r.Capabilities, func(set []string) bool { return slices.Contains(set, "gpu") })
+		switch {
+		case r.Driver == "cdi":
+			return fmt.Errorf("CDI device injection failed: unresolvable CDI devices %s", strings.Join(r.DeviceIDs, ", "))
+		case r.Driver == "" && gpu:
+			return errors.New("failed to discover GPU vendor from CDI: no known GPU vendor found")
+		}
+		return fmt.Errorf("could not select device driver %q with capabilities: %v", r.Driver, r.Capabilities)
+	}
+	return nil
 }
 
 // defaultDevices are the rules every container starts from: nothing but the harmless nodes.

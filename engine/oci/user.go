@@ -38,10 +38,7 @@ func LookupUser(root, spec string, groups []string) (User, error) {
 	defer group.Close()
 	eu, err := user.GetExecUser(spec, &user.ExecUser{Home: "/"}, io.LimitReader(passwd, maxDatabase), io.LimitReader(group, maxDatabase))
 	if err != nil {
-		if errors.Is(err, user.ErrNoPasswdEntries) || errors.Is(err, user.ErrNoGroupEntries) {
-			return User{}, errkind.InvalidArgument("unable to find user %s: %w", spec, err)
-		}
-		return User{}, errkind.InvalidArgument("%w", err)
+		return User{}, err
 	}
 	u := User{UID: uint32(eu.Uid), GID: uint32(eu.Gid), Home: eu.Home}
 	add := func(g uint32) {
@@ -64,7 +61,7 @@ func LookupUser(root, spec string, groups []string) (User, error) {
 		defer g2.Close()
 		more, err := user.GetAdditionalGroups(groups, io.LimitReader(g2, maxDatabase))
 		if err != nil {
-			return User{}, errkind.InvalidArgument("unable to find group: %w", err)
+			return User{}, err
 		}
 		for _, g := range more {
 			add(uint32(g))

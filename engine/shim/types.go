@@ -22,9 +22,17 @@ type Exit struct {
 
 // Bundle is what a task is made from: a directory that holds config.json (OCI) and rootfs/, mounted by the caller.
 type Bundle struct {
-	ID  string // container id, 64 hex digits
-	Dir string // absolute; exec-root/shim/<id>
-	IO  IO
+	// Runtime is the program that makes the container; zero: the shim does it itself.
+	Runtime Runtime `json:"runtime"`
+	ID      string  // container id, 64 hex digits
+	Dir     string  // absolute; exec-root/shim/<id>
+	IO      IO
+}
+
+// Runtime is an OCI runtime program.
+type Runtime struct {
+	Path string   `json:"path,omitempty"` // absolute, or a name to be found in PATH when the engine starts
+	Args []string `json:"args,omitempty"` // global options
 }
 
 // IO says what the shim does with the init process's stdio.

@@ -43,20 +43,20 @@ type Container struct {
 func Create(state, id string, spec *specs.Spec, s Stdio) (_ *Container, console *os.File, err error) {
 	cfg, err := specconv.CreateLibcontainerConfig(&specconv.CreateOpts{CgroupName: id, Spec: spec})
 	if err != nil {
-		return nil, nil, startError("OCI runtime create failed: runc create failed: ", err)
+		return nil, nil, startError(createFailed, err)
 	}
 	c, err := libcontainer.Create(state, id, cfg)
 	if err != nil {
-		return nil, nil, startError("OCI runtime create failed: runc create failed: ", err)
+		return nil, nil, startError(createFailed, err)
 	}
 	p, err := newProcess(spec.Process)
 	if err != nil {
-		return nil, nil, startError("OCI runtime create failed: runc create failed: ", errors.Join(err, c.Destroy()))
+		return nil, nil, startError(createFailed, errors.Join(err, c.Destroy()))
 	}
 	p.Init = true
 	if console, err = start(c, p, s); err != nil {
 		_ = c.Destroy() // the error that matters is err
-		return nil, nil, startError("OCI runtime create failed: runc create failed: ", err)
+		return nil, nil, startError(createFailed, err)
 	}
 	return &Container{c: c, init: p, oom: oomFile(c)}, console, nil
 }
@@ -232,7 +232,7 @@ func newProcess(p *specs.Process) (*libcontainer.Process, error) {
 	for _, r := range p.Rlimits {
 		typ, ok := rlimits[strings.ToUpper(r.Type)]
 		if !ok {
-			return nil, fmt.Errorf("unknown rlimit %s", r.Type)
+			return nil, fmt.Errorf("wrong rlimit value: %s", r.Type)
 		}
 		lp.Rlimits = append(lp.Rlimits, configs.Rlimit{Type: typ, Hard: r.Hard, Soft: r.Soft})
 	}
@@ -247,16 +247,8 @@ var rlimits = map[string]int{
 	"RLIMIT_RTTIME": unix.RLIMIT_RTTIME, "RLIMIT_SIGPENDING": unix.RLIMIT_SIGPENDING, "RLIMIT_STACK": unix.RLIMIT_STACK,
 }
 
-// startError classifies libcontainer's words. They come out of the container's init as text, so there is nothing typed to
-// look at; this is the one place that does it.
-func startError(prefix string, err error) error {
-	msg := err.Error()
-	cause := shim.CauseOther
-	switch {
-	case strings.Contains(msg, "executable file not found"), strings.Contains(msg, "no such file or directory"):
-		cause = shim.CauseNotFound
-	case strings.Contains(msg, "permission denied"), strings.Contains(msg, "is a directory"), strings.Contains(msg, "exec format error"):
-		cause = shim.CauseNotExecutable
-	}
-	return &shim.StartError{Cause: cause, Message: prefix + msg + ": unknown"}
-}
+// createFailed is what dockerd says before the runtime's own words.
+const createFailed = "failed to create task for container: failed to create shim task: OCI runtime create failed: runc create failed: "
+
+// startError classifies libcontainer's words.
+func startError(prefix string, err error) error { return shim.Classify(prefix + err.Error()) }
