@@ -132,7 +132,7 @@ func mountCases() []Case {
 		refused("a bind mount without source", mount(obj{"Type": "bind", "Target": "/x"}), 400, "field Source must not be empty"),
 		refused("a relative source", mount(obj{"Type": "bind", "Source": "x", "Target": "/x"}), 400, "invalid mount path: 'x' mount path must be absolute"),
 		refused("a tmpfs with a source", mount(obj{"Type": "tmpfs", "Source": "/tmp", "Target": "/x"}), 400, "field Source must not be specified"),
-		refused("options of another type", mount(obj{"Type": "bind", "Source": "/tmp", "Target": "/x", "VolumeOptions": obj{}}), 400, "VolumeOptions must not be specified"),
+		refused("options of another type", mount(obj{"Type": "bind", "Source": "/tmp", "Target": "/x", "VolumeOptions": obj{}}), 400, "VolumeOptions must not be specified").since("1.42"), // older requests were not looked at
 		refused("an unknown propagation", mount(obj{"Type": "bind", "Source": "/tmp", "Target": "/x", "BindOptions": obj{"Propagation": "bogus"}}), 400, "invalid propagation mode: bogus"),
 		refused("a mount over the root", mount(obj{"Type": "bind", "Source": "/tmp", "Target": "/"}), 400, "invalid specification: destination can't be '/'"),
 		refused("two mounts at one place", obj{"Mounts": []obj{{"Type": "tmpfs", "Target": "/x"}, {"Type": "tmpfs", "Target": "/x"}}}, 400, "Duplicate mount point: /x"),
