@@ -4,6 +4,7 @@
 //
 //	berth-shim serve DIR    serve the group whose listening socket is descriptor 3
 //	berth-shim init         first stage of a container (libcontainer)
+//	berth-shim stage        a container's process before it is that (fastinit); never reaches main
 package main
 
 import (
@@ -12,6 +13,7 @@ import (
 	"net"
 	"os"
 	"os/signal"
+	"runtime"
 	"runtime/debug"
 	"syscall"
 	"time"
@@ -21,6 +23,10 @@ import (
 	"github.com/berthd/berth/engine/shim/server"
 )
 
+// libcontainer leaves a thread in a container's mount namespace and lets it end. The first thread cannot end, and what
+// /proc/self tells is its view: it does nothing but wait.
+func init() { runtime.LockOSThread() }
+
 func main() {
 	if len(os.Args) > 1 && os.Args[1] == "init" {
 		libct.Init()
@@ -29,7 +35,9 @@ func main() {
 		fmt.Fprintln(os.Stderr, "berth-shim is started by berthd")
 		os.Exit(2)
 	}
-	if err := serve(os.Args[2]); err != nil {
+	ended := make(chan error, 1)
+	go func() { ended <- serve(os.Args[2]) }()
+	if err := <-ended; err != nil {
 		slog.Error("shim ends", "error", err)
 		os.Exit(1)
 	}

@@ -1,3 +1,3 @@
-// Package libct runs containers with libcontainer. It is the only importer of opencontainers/runc and, with the shim's main
-// program, the only code that needs cgo; without cgo it is empty.
+// Package libct runs containers with libcontainer: the complete backend, for what fastinit does not cover. The shim's backends
+// are the only code that needs cgo; without it they are empty.
 package libct

@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"syscall"
 
 	_ "github.com/opencontainers/cgroups/devices" // device rules; without it the cgroup manager refuses to set them
 	"github.com/opencontainers/runc/libcontainer"
@@ -76,14 +77,14 @@ func (c *Container) Start() error {
 }
 
 // Wait reaps init.
-func (c *Container) Wait() (*os.ProcessState, error) { return wait(c.init) }
+func (c *Container) Wait() (syscall.WaitStatus, error) { return wait(c.init) }
 
-func wait(p *libcontainer.Process) (*os.ProcessState, error) {
+func wait(p *libcontainer.Process) (syscall.WaitStatus, error) {
 	st, err := p.Wait()
 	if st != nil { // a status other than 0 is reported as an error too
-		return st, nil
+		return st.Sys().(syscall.WaitStatus), nil
 	}
-	return nil, err
+	return 0, err
 }
 
 // Process is an exec.
@@ -109,13 +110,13 @@ func (p *Process) Pid() int {
 }
 
 // Wait reaps it.
-func (p *Process) Wait() (*os.ProcessState, error) { return wait(p.p) }
+func (p *Process) Wait() (syscall.WaitStatus, error) { return wait(p.p) }
 
 // Signal sends sig to it.
-func (p *Process) Signal(sig os.Signal) error { return p.p.Signal(sig) }
+func (p *Process) Signal(sig syscall.Signal) error { return p.p.Signal(sig) }
 
 // Signal sends sig to init; SIGKILL reaches every process if they share the pid namespace with others.
-func (c *Container) Signal(sig os.Signal) error { return c.c.Signal(sig) }
+func (c *Container) Signal(sig syscall.Signal) error { return c.c.Signal(sig) }
 
 // Pause freezes the container's processes, Resume thaws them.
 func (c *Container) Pause() error { return c.c.Pause() }
@@ -158,6 +159,15 @@ func (c *Container) OOMKilled() bool {
 		}
 	}
 	return false
+}
+
+// Groups are the paths of its cgroups by controller; "" is the unified hierarchy.
+func (c *Container) Groups() map[string]string {
+	st, err := c.c.State()
+	if err != nil {
+		return nil
+	}
+	return st.CgroupPaths
 }
 
 func oomFile(c *libcontainer.Container) string {

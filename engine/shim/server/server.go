@@ -283,6 +283,7 @@ func (s *Server) delete(req *shim.Request) (shim.Response, error) {
 	if err := t.c.Destroy(); err != nil {
 		return shim.Response{}, err
 	}
+	_ = t.target.Close() // nothing to lose
 	s.mu.Lock()
 	delete(s.tasks, req.ID)
 	s.mu.Unlock()

@@ -4,6 +4,7 @@ package server
 
 import (
 	"encoding/json"
+	"errors"
 	"os"
 	"path/filepath"
 	"sync"
@@ -11,14 +12,13 @@ import (
 	"time"
 
 	"github.com/containerd/errdefs"
-	specs "github.com/opencontainers/runtime-spec/specs-go"
 	"golang.org/x/sys/unix"
 
 	"github.com/berthd/berth/engine/internal/errkind"
 	"github.com/berthd/berth/engine/internal/fsx"
 	"github.com/berthd/berth/engine/logs"
 	"github.com/berthd/berth/engine/shim"
-	"github.com/berthd/berth/engine/shim/libct"
+	"github.com/berthd/berth/engine/shim/fastinit"
 )
 
 // process is init or an exec: its stdio, and its end.
@@ -33,12 +33,13 @@ type process struct {
 	pid     int
 	console *os.File
 	exit    shim.Exit
-	exec    *libct.Process
+	exec    runner
 }
 
 type task struct {
 	bundle shim.Bundle
-	c      *libct.Container
+	c      container
+	target *fastinit.Target // for execs
 	init   *process
 
 	mu     sync.Mutex
@@ -47,9 +48,9 @@ type task struct {
 }
 
 // wire makes the descriptors of a process for the given kind of stdio. cleanup closes the child's ends.
-func wire(h *hub, stdin, tty bool) (s libct.Stdio, pumps func(), cleanup func(), err error) {
+func wire(h *hub, stdin, tty bool) (s stdio, pumps func(), cleanup func(), err error) {
 	if tty {
-		return libct.Stdio{TTY: true}, func() {}, func() {}, nil
+		return stdio{TTY: true}, func() {}, func() {}, nil
 	}
 	var outR, errR, inW *os.File
 	defer func() {
@@ -82,12 +83,8 @@ func wire(h *hub, stdin, tty bool) (s libct.Stdio, pumps func(), cleanup func(),
 }
 
 func newTask(state string, b shim.Bundle) (_ *task, err error) {
-	raw, err := os.ReadFile(filepath.Join(b.Dir, "config.json"))
+	spec, err := readSpec(filepath.Join(b.Dir, "config.json"))
 	if err != nil {
-		return nil, err
-	}
-	var spec specs.Spec
-	if err := json.Unmarshal(raw, &spec); err != nil {
 		return nil, err
 	}
 	log, err := logs.OpenWriter(b.IO.Log, b.IO.LogPath)
@@ -100,7 +97,7 @@ func newTask(state string, b shim.Bundle) (_ *task, err error) {
 		_ = log.Close() // the error that matters is err
 		return nil, err
 	}
-	c, console, err := libct.Create(state, b.ID, &spec, s)
+	c, console, err := createContainer(state, b.ID, spec, s)
 	cleanup()
 	pumps() // also after a failure: they close our ends
 	if err != nil {
@@ -109,7 +106,14 @@ func newTask(state string, b shim.Bundle) (_ *task, err error) {
 	}
 	p := &process{hub: h, exited: make(chan struct{}), pid: c.Pid(), console: console}
 	p.takeConsole(b.IO.Stdin)
-	return &task{bundle: b, c: c, init: p, execs: map[string]*process{}}, nil
+	target, err := fastinit.NewTarget(fastinit.TargetOptions{ID: b.ID, Pid: c.Pid(), Groups: c.Groups(), Filter: spec.filter, OOMScoreAdj: spec.Process.OOMScoreAdj})
+	if err != nil {
+		_ = c.Signal(syscall.SIGKILL) // it was just created
+		_, _ = c.Wait()
+		h.finish()
+		return nil, errors.Join(err, c.Destroy())
+	}
+	return &task{bundle: b, c: c, target: target, init: p, execs: map[string]*process{}}, nil
 }
 
 // takeConsole hands the terminal to the hub: one reader, one writer.
@@ -141,13 +145,12 @@ func (t *task) reapInit() {
 	t.init.end(e)
 }
 
-func exitOf(st *os.ProcessState, err error) shim.Exit {
+func exitOf(ws syscall.WaitStatus, err error) shim.Exit {
 	e := shim.Exit{Code: 255, At: time.Now().UTC()}
-	if err != nil || st == nil {
+	if err != nil {
 		return e
 	}
 	e.Witnessed = true
-	ws := st.Sys().(syscall.WaitStatus)
 	if ws.Signaled() {
 		e.Signal = int(ws.Signal())
 		e.Code = 128 + e.Signal
@@ -221,7 +224,7 @@ func (t *task) start(p *process) (int, error) {
 	if err != nil {
 		return 0, err
 	}
-	ep, console, err := t.c.Exec(p.spec.Process, s)
+	ep, console, err := t.exec(p.spec.Process, s)
 	cleanup()
 	pumps()
 	if err != nil {

@@ -1,0 +1,194 @@
+//go:build cgo && linux
+
+package fastinit
+
+// #include "stage.h"
+import "C"
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"runtime"
+	"strconv"
+	"syscall"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/berthd/berth/engine/shim"
+)
+
+// Stdio is what a process gets as its descriptors 0 to 2. With TTY the files are unused and the console is returned.
+type Stdio struct {
+	Stdin, Stdout, Stderr *os.File
+	TTY                   bool
+}
+
+// stage is a process that carries out a plan.
+type stage struct {
+	child
+	control *os.File
+	console *os.File
+}
+
+// launch starts a stage. flags are for clone; group is a cgroup of version 2 to be born in, or nil; target is passed on as
+// descriptor 5, or nil.
+func launch(p *plan, s Stdio, flags uintptr, group, target *os.File) (_ *stage, err error) {
+	code, err := planFile(p)
+	if err != nil {
+		return nil, err
+	}
+	defer code.Close()
+	pair, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_SEQPACKET|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return nil, err
+	}
+	if err := unix.SetNonblock(pair[0], true); err != nil {
+		return nil, err
+	}
+	st := &stage{control: os.NewFile(uintptr(pair[0]), "control")} // non-blocking: waiting costs no thread
+	theirs := os.NewFile(uintptr(pair[1]), "control")
+	defer theirs.Close()
+	stdio := [3]*os.File{s.Stdin, s.Stdout, s.Stderr}
+	if s.TTY {
+		null, err := os.OpenFile(os.DevNull, os.O_RDWR, 0)
+		if err != nil {
+			return nil, errors.Join(err, st.control.Close())
+		}
+		defer null.Close()
+		stdio = [3]*os.File{null, null, null}
+	}
+	attr := &syscall.ProcAttr{Sys: &syscall.SysProcAttr{Cloneflags: flags}}
+	for _, f := range append(stdio[:], theirs, code) {
+		attr.Files = append(attr.Files, f.Fd())
+	}
+	if target != nil {
+		attr.Files = append(attr.Files, target.Fd())
+	}
+	if group != nil {
+		attr.Sys.UseCgroupFD, attr.Sys.CgroupFD = true, int(group.Fd())
+	}
+	pid, err := syscall.ForkExec("/proc/self/exe", []string{"berth-shim", "stage"}, attr)
+	runtime.KeepAlive(stdio)
+	runtime.KeepAlive(group)
+	if err == nil {
+		err = st.watch(pid)
+	}
+	if err != nil {
+		return nil, errors.Join(fmt.Errorf("unable to start init: %w", err), st.control.Close())
+	}
+	return st, nil
+}
+
+func planFile(p *plan) (*os.File, error) {
+	fd, err := unix.MemfdCreate("plan", unix.MFD_CLOEXEC)
+	if err != nil {
+		return nil, err
+	}
+	f := os.NewFile(uintptr(fd), "plan")
+	if _, err := f.Write(p.b); err != nil {
+		return nil, errors.Join(err, f.Close())
+	}
+	return f, nil
+}
+
+// ready returns when the process is about to be executed, or waits for go. The stage is gone after an error.
+func (st *stage) ready() error {
+	err := st.follow()
+	if err == nil {
+		return nil
+	}
+	_ = st.signal(syscall.SIGKILL) // it may be gone already
+	_, _ = st.wait()               // reaped; why it ended is in err
+	if st.console != nil {
+		_ = st.console.Close() // nobody will use it
+	}
+	return errors.Join(err, st.control.Close())
+}
+
+func (st *stage) follow() error {
+	rc, err := st.control.SyscallConn()
+	if err != nil {
+		return err
+	}
+	for {
+		var m C.struct_message
+		buf := unsafe.Slice((*byte)(unsafe.Pointer(&m)), unsafe.Sizeof(m))
+		oob := make([]byte, unix.CmsgSpace(4))
+		var n, on int
+		var rerr error
+		err := rc.Read(func(fd uintptr) bool {
+			n, on, _, _, rerr = unix.Recvmsg(int(fd), buf, oob, unix.MSG_CMSG_CLOEXEC)
+			return !errors.Is(rerr, unix.EAGAIN)
+		})
+		if err = errors.Join(err, rerr); err != nil {
+			return err
+		}
+		if n < int(unsafe.Offsetof(m.text)) {
+			return errors.New("the process ended while it was being set up")
+		}
+		switch m.kind {
+		case C.MSG_READY:
+			return nil
+		case C.MSG_PID: // of a child of this process, as the stage was: it takes its place
+			_, _ = st.wait() // the first one has nothing to tell
+			if err := st.watch(int(m.value)); err != nil {
+				return err
+			}
+		case C.MSG_CONSOLE:
+			if st.console, err = received(oob[:on]); err != nil {
+				return err
+			}
+		case C.MSG_ERROR:
+			return failure(&m, string(buf[unsafe.Offsetof(m.text):n]))
+		}
+	}
+}
+
+func received(oob []byte) (*os.File, error) {
+	msgs, err := unix.ParseSocketControlMessage(oob)
+	if err != nil || len(msgs) != 1 {
+		return nil, errors.Join(errors.New("receive console: no descriptor"), err)
+	}
+	fds, err := unix.ParseUnixRights(&msgs[0])
+	if err != nil {
+		return nil, err
+	}
+	if err := unix.SetNonblock(fds[0], true); err != nil {
+		return nil, err
+	}
+	return os.NewFile(uintptr(fds[0]), "console"), nil
+}
+
+// failure puts an error of the stage into libcontainer's words; clients match them.
+func failure(m *C.struct_message, text string) error {
+	errno := syscall.Errno(m.value)
+	cause, msg := shim.CauseOther, text
+	switch m.cause {
+	case C.CAUSE_STAT:
+		msg = "exec: " + strconv.Quote(text) + ": stat " + text + ": " + errno.Error()
+		if errno == syscall.ENOENT {
+			cause = shim.CauseNotFound
+		} else if errno == syscall.EACCES {
+			cause = shim.CauseNotExecutable
+		}
+	case C.CAUSE_DIRECTORY, C.CAUSE_ACCESS:
+		cause, msg = shim.CauseNotExecutable, "exec: "+strconv.Quote(text)+": "+errno.Error()
+	case C.CAUSE_PATH:
+		cause, msg = shim.CauseNotFound, "exec: "+strconv.Quote(text)+": executable file not found in $PATH"
+	case C.CAUSE_RELATIVE:
+		msg = "exec: " + strconv.Quote(text) + ": cannot run executable found relative to current directory"
+	default:
+		if errno != 0 {
+			msg += ": " + errno.Error()
+		}
+		switch errno { // dockerd's exit codes for mounts and directories that the user may not use
+		case syscall.EACCES, syscall.EISDIR:
+			cause = shim.CauseNotExecutable
+		case syscall.ENOENT:
+			cause = shim.CauseNotFound
+		}
+	}
+	return &shim.StartError{Cause: cause, Message: msg}
+}
