@@ -19,6 +19,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/berthd/berth/engine/shim"
+	"github.com/berthd/berth/engine/shim/internal/proc"
 )
 
 // Container is a container with its init.
@@ -37,7 +38,7 @@ func IsUncovered(err error) bool { return errors.Is(err, errUncovered) }
 // console is the terminal's master side, or nil.
 //
 // Errors: one for which IsUncovered holds; otherwise *shim.StartError. Nothing is left behind.
-func Create(id string, spec *specs.Spec, filter *Filter, s Stdio) (_ *Container, console *os.File, err error) {
+func Create(id string, spec *specs.Spec, filter *Filter, s proc.Stdio) (_ *Container, console *os.File, err error) {
 	c := &Container{id: id, filter: filter}
 	if c.cfg, err = specconv.CreateLibcontainerConfig(&specconv.CreateOpts{CgroupName: id, Spec: spec}); err != nil {
 		return nil, nil, startError(create, err)

@@ -18,6 +18,8 @@ import (
 	"github.com/opencontainers/runc/libcontainer/configs"
 	specs "github.com/opencontainers/runtime-spec/specs-go"
 	"golang.org/x/sys/unix"
+
+	"github.com/berthd/berth/engine/shim/internal/proc"
 )
 
 // newNamespaces are the ones the init process is cloned into; cgroup is left when the process is in its cgroups.
@@ -31,8 +33,8 @@ var namespaceFlags = map[configs.NamespaceType]int{
 // initPlan describes the start of a container's first process. groups is where its cgroups are; flags are for clone.
 //
 // Errors: errUncovered.
-func initPlan(id string, c *configs.Config, proc *specs.Process, groups map[string]string, f *program) (_ *plan, flags uintptr, err error) {
-	if err := covered(c, proc); err != nil {
+func initPlan(id string, c *configs.Config, ps *specs.Process, groups map[string]string, f *program) (_ *plan, flags uintptr, err error) {
+	if err := covered(c, ps); err != nil {
 		return nil, 0, err
 	}
 	p := &plan{}
@@ -71,10 +73,10 @@ func initPlan(id string, c *configs.Config, proc *specs.Process, groups map[stri
 	}
 	p.op(opPivot)
 	p.op(opDevNull)
-	if proc.Cwd != "" {
-		p.op(opMkdirs, proc.Cwd)
+	if ps.Cwd != "" {
+		p.op(opMkdirs, ps.Cwd)
 	}
-	p.console(proc, true)
+	p.console(ps, true)
 	for _, m := range c.Mounts {
 		if m.Flags&unix.MS_RDONLY != 0 && m.Device != "bind" && (m.Device == "tmpfs" || m.Destination == "/dev") {
 			p.op(opSeal, m.Destination)
@@ -117,7 +119,7 @@ func initPlan(id string, c *configs.Config, proc *specs.Process, groups map[stri
 		}
 		p.op(opMask, masks)
 	}
-	return p, flags, p.process(proc, f, c.Rootfs, true)
+	return p, flags, p.process(ps, f, c.Rootfs, true)
 }
 
 // tasksFiles are the files of version 1 through which a process enters by itself; version 2 is entered at birth.
@@ -155,56 +157,56 @@ func (p *plan) dev(c *configs.Config) error {
 	return nil
 }
 
-func (p *plan) console(proc *specs.Process, mount bool) {
-	if !proc.Terminal {
+func (p *plan) console(ps *specs.Process, mount bool) {
+	if !ps.Terminal {
 		return
 	}
 	var rows, cols uint
-	if s := proc.ConsoleSize; s != nil {
+	if s := ps.ConsoleSize; s != nil {
 		rows, cols = s.Height, s.Width
 	}
 	p.op(opConsole, mount, uint32(rows), uint32(cols))
 }
 
 // process is the end of every plan: limits, filter, user, program. root is where the container's /etc/passwd is looked for.
-func (p *plan) process(proc *specs.Process, f *program, root string, wait bool) error {
-	for _, r := range proc.Rlimits {
-		n, ok := rlimits[strings.ToUpper(r.Type)]
-		if !ok {
-			return fmt.Errorf("unknown rlimit %s", r.Type)
+func (p *plan) process(ps *specs.Process, f *program, root string, wait bool) error {
+	for _, r := range ps.Rlimits {
+		n, err := proc.Rlimit(r.Type)
+		if err != nil {
+			return err
 		}
 		p.op(opRlimit, n, r.Soft, r.Hard)
 	}
-	if proc.NoNewPrivileges {
+	if ps.NoNewPrivileges {
 		p.op(opNoNewPrivs)
 	}
 	// Without no_new_privs loading a filter is a privilege, so it comes before capabilities are dropped; otherwise it is the
 	// last thing, so that it need not allow what happens in between.
-	if f != nil && !proc.NoNewPrivileges {
+	if f != nil && !ps.NoNewPrivileges {
 		p.op(opSeccomp, f.flags, f.code)
 	}
-	caps, err := capabilitySets(proc.Capabilities)
+	caps, err := capabilitySets(ps.Capabilities)
 	if err != nil {
 		return err
 	}
-	args := []any{proc.Cwd, proc.User.UID, proc.User.GID, caps[0], caps[1], caps[2], caps[3], caps[4], len(proc.User.AdditionalGids)}
-	for _, g := range proc.User.AdditionalGids {
+	args := []any{ps.Cwd, ps.User.UID, ps.User.GID, caps[0], caps[1], caps[2], caps[3], caps[4], len(ps.User.AdditionalGids)}
+	for _, g := range ps.User.AdditionalGids {
 		args = append(args, g)
 	}
 	p.op(opUser, args...)
-	env, search, err := environment(proc.Env, root, proc.User.UID)
+	env, search, err := environment(ps.Env, root, ps.User.UID)
 	switch {
 	case err != nil && wait:
 		return during(err)
 	case err != nil:
 		return starting(err)
 	}
-	p.op(opLookup, proc.Args[0], search)
-	if f != nil && proc.NoNewPrivileges {
+	p.op(opLookup, ps.Args[0], search)
+	if f != nil && ps.NoNewPrivileges {
 		p.op(opSeccomp, f.flags, f.code)
 	}
 	p.op(opWait, wait)
-	p.op(opExec, proc.Args, env)
+	p.op(opExec, ps.Args, env)
 	return nil
 }
 

@@ -9,6 +9,8 @@ import (
 
 	specs "github.com/opencontainers/runtime-spec/specs-go"
 	"golang.org/x/sys/unix"
+
+	"github.com/berthd/berth/engine/shim/internal/proc"
 )
 
 // Target is a running container, whichever backend started it. It stays that container when the pid means another process.
@@ -44,15 +46,15 @@ type Process struct{ st *stage }
 // Exec runs a further process in a container: in its cgroups, its namespaces and under its filter.
 //
 // Errors: one for which IsUncovered holds; otherwise *shim.StartError.
-func (t *Target) Exec(proc *specs.Process, s Stdio) (*Process, *os.File, error) {
-	if !kernelHas() || coveredProcess(proc) != nil {
+func (t *Target) Exec(ps *specs.Process, s proc.Stdio) (*Process, *os.File, error) {
+	if !kernelHas() || coveredProcess(ps) != nil {
 		return nil, nil, errUncovered
 	}
 	prog, err := t.o.Filter.program()
 	if err != nil {
 		return nil, nil, startError(running, err)
 	}
-	p, err := t.plan(proc, prog)
+	p, err := t.plan(ps, prog)
 	if err != nil {
 		return nil, nil, startError(running, err)
 	}
@@ -79,7 +81,7 @@ func (t *Target) Exec(proc *specs.Process, s Stdio) (*Process, *os.File, error) 
 // targetFD is the descriptor that launch gives the target's pidfd.
 const targetFD = 5
 
-func (t *Target) plan(proc *specs.Process, prog *program) (*plan, error) {
+func (t *Target) plan(ps *specs.Process, prog *program) (*plan, error) {
 	p := &plan{}
 	p.op(opTasks, tasksFiles(t.o.Groups))
 	if t.o.OOMScoreAdj != nil {
@@ -89,12 +91,12 @@ func (t *Target) plan(proc *specs.Process, prog *program) (*plan, error) {
 	p.op(opSetnsFD, unix.CLONE_NEWNS|unix.CLONE_NEWUTS|unix.CLONE_NEWIPC|unix.CLONE_NEWPID|unix.CLONE_NEWNET|unix.CLONE_NEWCGROUP, targetFD)
 	p.op(opFork)
 	p.op(opKeyring, "_ses."+t.o.ID, uint32(0))
-	p.console(proc, false)
+	p.console(ps, false)
 	p.op(opUmask, ^uint32(0))
-	if proc.User.Umask != nil {
-		p.op(opUmask, *proc.User.Umask)
+	if ps.User.Umask != nil {
+		p.op(opUmask, *ps.User.Umask)
 	}
-	return p, p.process(proc, prog, fmt.Sprintf("/proc/%d/root", t.o.Pid), false)
+	return p, p.process(ps, prog, fmt.Sprintf("/proc/%d/root", t.o.Pid), false)
 }
 
 // Pid in the host's namespace.

@@ -17,13 +17,8 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/berthd/berth/engine/shim"
+	"github.com/berthd/berth/engine/shim/internal/proc"
 )
-
-// Stdio is what a process gets as its descriptors 0 to 2. With TTY the files are unused and the console is returned.
-type Stdio struct {
-	Stdin, Stdout, Stderr *os.File
-	TTY                   bool
-}
 
 // stage is a process that carries out a plan.
 type stage struct {
@@ -34,7 +29,7 @@ type stage struct {
 
 // launch starts a stage. flags are for clone; group is a cgroup of version 2 to be born in, or nil; target is passed on as
 // descriptor 5, or nil.
-func launch(p *plan, s Stdio, flags uintptr, group, target *os.File) (_ *stage, err error) {
+func launch(p *plan, s proc.Stdio, flags uintptr, group, target *os.File) (_ *stage, err error) {
 	code, err := planFile(p)
 	if err != nil {
 		return nil, err
@@ -137,28 +132,13 @@ func (st *stage) follow() error {
 				return err
 			}
 		case C.MSG_CONSOLE:
-			if st.console, err = received(oob[:on]); err != nil {
+			if st.console, err = proc.Console(oob[:on]); err != nil {
 				return err
 			}
 		case C.MSG_ERROR:
 			return failure(&m, string(buf[unsafe.Offsetof(m.text):n]))
 		}
 	}
-}
-
-func received(oob []byte) (*os.File, error) {
-	msgs, err := unix.ParseSocketControlMessage(oob)
-	if err != nil || len(msgs) != 1 {
-		return nil, errors.Join(errors.New("receive console: no descriptor"), err)
-	}
-	fds, err := unix.ParseUnixRights(&msgs[0])
-	if err != nil {
-		return nil, err
-	}
-	if err := unix.SetNonblock(fds[0], true); err != nil {
-		return nil, err
-	}
-	return os.NewFile(uintptr(fds[0]), "console"), nil
 }
 
 // failure puts an error of the stage into libcontainer's words; clients match them.

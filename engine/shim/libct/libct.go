@@ -20,16 +20,11 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/berthd/berth/engine/shim"
+	"github.com/berthd/berth/engine/shim/internal/proc"
 )
 
 // Init is the entry of the re-executed binary ("berth-shim init"). It does not return.
 func Init() { libcontainer.Init() }
-
-// Stdio is what a process gets as its descriptors 0 to 2. With TTY the files are unused and the console is returned.
-type Stdio struct {
-	Stdin, Stdout, Stderr *os.File
-	TTY                   bool
-}
 
 // Container is one libcontainer container with its init.
 type Container struct {
@@ -41,7 +36,7 @@ type Container struct {
 // Create sets the container up and leaves its init waiting for Start. console is the terminal's master side, or nil.
 //
 // Errors are *shim.StartError; nothing is left behind.
-func Create(state, id string, spec *specs.Spec, s Stdio) (_ *Container, console *os.File, err error) {
+func Create(state, id string, spec *specs.Spec, s proc.Stdio) (_ *Container, console *os.File, err error) {
 	cfg, err := specconv.CreateLibcontainerConfig(&specconv.CreateOpts{CgroupName: id, Spec: spec})
 	if err != nil {
 		return nil, nil, startError(createFailed, err)
@@ -91,7 +86,7 @@ func wait(p *libcontainer.Process) (syscall.WaitStatus, error) {
 type Process struct{ p *libcontainer.Process }
 
 // Exec runs a further process. Errors are *shim.StartError.
-func (c *Container) Exec(spec *specs.Process, s Stdio) (*Process, *os.File, error) {
+func (c *Container) Exec(spec *specs.Process, s proc.Stdio) (*Process, *os.File, error) {
 	p, err := newProcess(spec)
 	if err != nil {
 		return nil, nil, startError("OCI runtime exec failed: exec failed: ", err)
@@ -182,7 +177,7 @@ func oomFile(c *libcontainer.Container) string {
 }
 
 // start runs p in c. With a terminal it receives the master side from the child.
-func start(c *libcontainer.Container, p *libcontainer.Process, s Stdio) (*os.File, error) {
+func start(c *libcontainer.Container, p *libcontainer.Process, s proc.Stdio) (*os.File, error) {
 	if !s.TTY {
 		p.Stdin, p.Stdout, p.Stderr = s.Stdin, s.Stdout, s.Stderr
 		return nil, c.Start(p)
@@ -208,21 +203,7 @@ func receive(sock *os.File) (*os.File, error) {
 	if err != nil {
 		return nil, fmt.Errorf("receive console: %w", err)
 	}
-	msgs, err := unix.ParseSocketControlMessage(oob[:n])
-	if err != nil {
-		return nil, err
-	}
-	if len(msgs) != 1 {
-		return nil, errors.New("receive console: no descriptor")
-	}
-	fds, err := unix.ParseUnixRights(&msgs[0])
-	if err != nil {
-		return nil, err
-	}
-	if err := unix.SetNonblock(fds[0], true); err != nil {
-		return nil, err
-	}
-	return os.NewFile(uintptr(fds[0]), "console"), nil
+	return proc.Console(oob[:n])
 }
 
 func newProcess(p *specs.Process) (*libcontainer.Process, error) {
@@ -240,15 +221,22 @@ func newProcess(p *specs.Process) (*libcontainer.Process, error) {
 		lp.Capabilities = &configs.Capabilities{Bounding: c.Bounding, Effective: c.Effective, Inheritable: c.Inheritable, Permitted: c.Permitted, Ambient: c.Ambient}
 	}
 	for _, r := range p.Rlimits {
+<<<<<<< HEAD
 		typ, ok := rlimits[strings.ToUpper(r.Type)]
 		if !ok {
 			return nil, fmt.Errorf("wrong rlimit value: %s", r.Type)
+=======
+		typ, err := proc.Rlimit(r.Type)
+		if err != nil {
+			return nil, err
+>>>>>>> 346436c (engine/shim: what both backends say about a process stands in one place)
 		}
 		lp.Rlimits = append(lp.Rlimits, configs.Rlimit{Type: typ, Hard: r.Hard, Soft: r.Soft})
 	}
 	return lp, nil
 }
 
+<<<<<<< HEAD
 var rlimits = map[string]int{
 	"RLIMIT_AS": unix.RLIMIT_AS, "RLIMIT_CORE": unix.RLIMIT_CORE, "RLIMIT_CPU": unix.RLIMIT_CPU, "RLIMIT_DATA": unix.RLIMIT_DATA,
 	"RLIMIT_FSIZE": unix.RLIMIT_FSIZE, "RLIMIT_LOCKS": unix.RLIMIT_LOCKS, "RLIMIT_MEMLOCK": unix.RLIMIT_MEMLOCK,
@@ -262,3 +250,18 @@ const createFailed = "failed to create task for container: failed to create shim
 
 // startError classifies libcontainer's words.
 func startError(prefix string, err error) error { return shim.Classify(prefix + err.Error()) }
+=======
+// startError classifies libcontainer's words. They come out of the container's init as text, so there is nothing typed to
+// look at; this is the one place that does it.
+func startError(prefix string, err error) error {
+	msg := err.Error()
+	cause := shim.CauseOther
+	switch {
+	case strings.Contains(msg, "executable file not found"), strings.Contains(msg, "no such file or directory"):
+		cause = shim.CauseNotFound
+	case strings.Contains(msg, "permission denied"), strings.Contains(msg, "is a directory"), strings.Contains(msg, "exec format error"):
+		cause = shim.CauseNotExecutable
+	}
+	return &shim.StartError{Cause: cause, Message: prefix + msg + ": unknown"}
+}
+>>>>>>> 346436c (engine/shim: what both backends say about a process stands in one place)

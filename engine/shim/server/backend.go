@@ -12,6 +12,7 @@ import (
 
 	"github.com/berthd/berth/engine/shim"
 	"github.com/berthd/berth/engine/shim/fastinit"
+	"github.com/berthd/berth/engine/shim/internal/proc"
 	"github.com/berthd/berth/engine/shim/libct"
 )
 
@@ -42,7 +43,7 @@ var (
 	_ runner    = (*libct.Process)(nil)
 )
 
-type stdio = fastinit.Stdio
+type stdio = proc.Stdio
 
 // spec is a bundle's config.json. The seccomp profile, by far its largest part, is left undecoded: it is the same for most
 // containers, and compiled once.
@@ -95,7 +96,7 @@ func createContainer(state, id string, s *spec, io stdio) (container, *os.File, 
 	if err != nil {
 		return nil, nil, err
 	}
-	lc, console, err := libct.Create(state, id, all, libct.Stdio(io))
+	lc, console, err := libct.Create(state, id, all, io)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -115,7 +116,7 @@ func (t *task) exec(p *specs.Process, io stdio) (runner, *os.File, error) {
 	if !ok {
 		return nil, nil, &shim.StartError{Cause: shim.CauseOther, Message: "OCI runtime exec failed: exec failed: the process asks for something that the container was not made with: unknown"}
 	}
-	lp, console, err := lc.Exec(p, libct.Stdio(io))
+	lp, console, err := lc.Exec(p, io)
 	if err != nil {
 		return nil, nil, err
 	}

@@ -142,7 +142,7 @@ var backends = map[string]func(t *testing.T, id string, s *spec, io stdio) (cont
 	"libct": func(t *testing.T, id string, s *spec, io stdio) (container, *os.File, error) {
 		all, err := s.whole()
 		must(t, err)
-		c, console, err := libct.Create(t.TempDir(), id, all, libct.Stdio(io))
+		c, console, err := libct.Create(t.TempDir(), id, all, io)
 		if err != nil {
 			return nil, nil, err
 		}
@@ -530,7 +530,7 @@ func TestExecsShowTheSame(t *testing.T) {
 				}
 				p = proc()
 				o = newOutput(t, p.Terminal)
-				slow, console, err := lc.Exec(p, libct.Stdio(o.io))
+				slow, console, err := lc.Exec(p, o.io)
 				want, wantErr := finish(slow, console, o, err)
 				if d := cmp.Diff(wantErr, gotErr); d != "" {
 					t.Errorf("errors (-libct +fastinit):\n%s", d)
