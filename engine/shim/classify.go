@@ -2,6 +2,13 @@ package shim
 
 import "strings"
 
+// What dockerd says before the runtime's own words.
+const (
+	CreateFailed  = "failed to create task for container: failed to create shim task: OCI runtime create failed: runc create failed: "
+	ExecFailed    = "OCI runtime exec failed: exec failed: "
+	ReleaseFailed = "OCI runtime start failed: "
+)
+
 // Classify makes a StartError of a runtime's words. They come out of the container's first process as text, so there is
 // nothing typed to look at; this is the one place that does it. Two kinds get dockerd's hint at their end: clients decide by
 // the words alone.

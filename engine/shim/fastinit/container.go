@@ -41,55 +41,55 @@ func IsUncovered(err error) bool { return errors.Is(err, errUncovered) }
 func Create(id string, spec *specs.Spec, filter *Filter, s proc.Stdio) (_ *Container, console *os.File, err error) {
 	c := &Container{id: id, filter: filter}
 	if c.cfg, err = specconv.CreateLibcontainerConfig(&specconv.CreateOpts{CgroupName: id, Spec: spec}); err != nil {
-		return nil, nil, startError(create, err)
+		return nil, nil, startError(shim.CreateFailed, err)
 	}
 	if err := covered(c.cfg, spec.Process); err != nil {
 		return nil, nil, err
 	}
 	prog, err := filter.program()
 	if err != nil {
-		return nil, nil, startError(create, err)
+		return nil, nil, startError(shim.CreateFailed, err)
 	}
 	if err := validate.Validate(c.cfg); err != nil {
-		return nil, nil, startError(create, err)
+		return nil, nil, startError(shim.CreateFailed, err)
 	}
 	if c.groups, err = manager.New(c.cfg.Cgroups); err != nil {
-		return nil, nil, startError(create, err)
+		return nil, nil, startError(shim.CreateFailed, err)
 	}
 	if c.groups.Exists() {
 		if pids, err := c.groups.GetAllPids(); err != nil || len(pids) != 0 {
-			return nil, nil, startError(create, errors.Join(errors.New("container's cgroup is not empty"), err))
+			return nil, nil, startError(shim.CreateFailed, errors.Join(errors.New("container's cgroup is not empty"), err))
 		}
 	}
 	p, flags, err := initPlan(id, c.cfg, spec.Process, c.groups.GetPaths(), prog)
 	if err != nil {
-		return nil, nil, startError(create, err)
+		return nil, nil, startError(shim.CreateFailed, err)
 	}
 	if err := c.groups.Apply(-1); err != nil {
-		return nil, nil, startError(create, errors.Join(fmt.Errorf("unable to apply cgroup configuration: %w", err), c.groups.Destroy()))
+		return nil, nil, startError(shim.CreateFailed, errors.Join(fmt.Errorf("unable to apply cgroup configuration: %w", err), c.groups.Destroy()))
 	}
 	defer func() {
 		if err == nil {
 			return
 		}
 		if n, oerr := c.groups.OOMKillCount(); oerr == nil && n > 0 {
-			err = startError(create, errors.New("container init was OOM-killed (memory limit too low?)"))
+			err = startError(shim.CreateFailed, errors.New("container init was OOM-killed (memory limit too low?)"))
 		}
 		_ = c.groups.Destroy() // the error that matters is err
 	}()
 	if err := c.groups.Set(c.cfg.Cgroups.Resources); err != nil {
-		return nil, nil, startError(create, fmt.Errorf("error setting cgroup config for procHooks process: %w", err))
+		return nil, nil, startError(shim.CreateFailed, fmt.Errorf("error setting cgroup config for procHooks process: %w", err))
 	}
 	born, err := unified(c.groups.GetPaths())
 	if err != nil {
-		return nil, nil, startError(create, err)
+		return nil, nil, startError(shim.CreateFailed, err)
 	}
 	defer closeFile(born)
 	if c.init, err = launch(p, s, flags, born, nil); err != nil {
-		return nil, nil, startError(create, err)
+		return nil, nil, startError(shim.CreateFailed, err)
 	}
 	if err := c.init.ready(); err != nil {
-		return nil, nil, startError(create, during(err))
+		return nil, nil, startError(shim.CreateFailed, during(err))
 	}
 	return c, c.init.console, nil
 }
@@ -109,34 +109,15 @@ func closeFile(f *os.File) {
 	}
 }
 
-// The beginnings of error texts.
-const (
-	create  = "OCI runtime create failed: runc create failed: "
-	running = "OCI runtime exec failed: exec failed: "
-)
+func during(err error) error { return starting(fmt.Errorf("error during container init: %w", err)) }
 
-func during(err error) error { return starting(prefixed("error during container init: ", err)) }
-
-func starting(err error) error { return prefixed("unable to start container process: ", err) }
-
-func prefixed(text string, err error) error {
-	var se *shim.StartError
-	if errors.As(err, &se) {
-		return &shim.StartError{Cause: se.Cause, Message: text + se.Message}
-	}
-	return fmt.Errorf("%s%w", text, err)
-}
+func starting(err error) error { return fmt.Errorf("unable to start container process: %w", err) }
 
 func startError(prefix string, err error) error {
 	if IsUncovered(err) {
 		return err
 	}
-	cause, text := shim.CauseOther, err.Error()
-	var se *shim.StartError
-	if errors.As(err, &se) {
-		cause, text = se.Cause, se.Message
-	}
-	return &shim.StartError{Cause: cause, Message: prefix + text + ": unknown"}
+	return shim.Classify(prefix + err.Error())
 }
 
 // Pid of init in the host's namespace.
@@ -146,7 +127,7 @@ func (c *Container) Pid() int { return c.init.pid }
 func (c *Container) Start() error {
 	_, err := c.init.control.Write([]byte{1})
 	if err = errors.Join(err, c.init.control.Close()); err != nil {
-		return &shim.StartError{Cause: shim.CauseOther, Message: "OCI runtime start failed: container process is already dead: unknown"}
+		return startError(shim.ReleaseFailed, errors.New("container process is already dead"))
 	}
 	return nil
 }

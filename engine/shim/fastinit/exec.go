@@ -10,6 +10,7 @@ import (
 	specs "github.com/opencontainers/runtime-spec/specs-go"
 	"golang.org/x/sys/unix"
 
+	"github.com/berthd/berth/engine/shim"
 	"github.com/berthd/berth/engine/shim/internal/proc"
 )
 
@@ -52,27 +53,27 @@ func (t *Target) Exec(ps *specs.Process, s proc.Stdio) (*Process, *os.File, erro
 	}
 	prog, err := t.o.Filter.program()
 	if err != nil {
-		return nil, nil, startError(running, err)
+		return nil, nil, startError(shim.ExecFailed, err)
 	}
 	p, err := t.plan(ps, prog)
 	if err != nil {
-		return nil, nil, startError(running, err)
+		return nil, nil, startError(shim.ExecFailed, err)
 	}
 	// What was read by pid was the container's if it still lives.
 	if err := unix.PidfdSendSignal(int(t.pidfd.Fd()), 0, nil, 0); err != nil {
-		return nil, nil, startError(running, fmt.Errorf("cannot exec in a stopped container: %w", err))
+		return nil, nil, startError(shim.ExecFailed, fmt.Errorf("cannot exec in a stopped container: %w", err))
 	}
 	born, err := unified(t.o.Groups)
 	if err != nil {
-		return nil, nil, startError(running, err)
+		return nil, nil, startError(shim.ExecFailed, err)
 	}
 	defer closeFile(born)
 	st, err := launch(p, s, 0, born, t.pidfd)
 	if err != nil {
-		return nil, nil, startError(running, err)
+		return nil, nil, startError(shim.ExecFailed, err)
 	}
 	if err := st.ready(); err != nil {
-		return nil, nil, startError(running, starting(err))
+		return nil, nil, startError(shim.ExecFailed, starting(err))
 	}
 	_ = st.control.Close() // it has said all
 	return &Process{st}, st.console, nil

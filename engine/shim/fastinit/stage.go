@@ -10,13 +10,11 @@ import (
 	"fmt"
 	"os"
 	"runtime"
-	"strconv"
 	"syscall"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
 
-	"github.com/berthd/berth/engine/shim"
 	"github.com/berthd/berth/engine/shim/internal/proc"
 )
 
@@ -144,31 +142,18 @@ func (st *stage) follow() error {
 // failure puts an error of the stage into libcontainer's words; clients match them.
 func failure(m *C.struct_message, text string) error {
 	errno := syscall.Errno(m.value)
-	cause, msg := shim.CauseOther, text
 	switch m.cause {
 	case C.CAUSE_STAT:
-		msg = "exec: " + strconv.Quote(text) + ": stat " + text + ": " + errno.Error()
-		if errno == syscall.ENOENT {
-			cause = shim.CauseNotFound
-		} else if errno == syscall.EACCES {
-			cause = shim.CauseNotExecutable
-		}
+		return fmt.Errorf("exec: %q: stat %s: %w", text, text, errno)
 	case C.CAUSE_DIRECTORY, C.CAUSE_ACCESS:
-		cause, msg = shim.CauseNotExecutable, "exec: "+strconv.Quote(text)+": "+errno.Error()
+		return fmt.Errorf("exec: %q: %w", text, errno)
 	case C.CAUSE_PATH:
-		cause, msg = shim.CauseNotFound, "exec: "+strconv.Quote(text)+": executable file not found in $PATH"
+		return fmt.Errorf("exec: %q: executable file not found in $PATH", text)
 	case C.CAUSE_RELATIVE:
-		msg = "exec: " + strconv.Quote(text) + ": cannot run executable found relative to current directory"
-	default:
-		if errno != 0 {
-			msg += ": " + errno.Error()
-		}
-		switch errno { // dockerd's exit codes for mounts and directories that the user may not use
-		case syscall.EACCES, syscall.EISDIR:
-			cause = shim.CauseNotExecutable
-		case syscall.ENOENT:
-			cause = shim.CauseNotFound
-		}
+		return fmt.Errorf("exec: %q: cannot run executable found relative to current directory", text)
 	}
-	return &shim.StartError{Cause: cause, Message: msg}
+	if errno == 0 {
+		return errors.New(text)
+	}
+	return fmt.Errorf("%s: %w", text, errno)
 }

@@ -39,20 +39,20 @@ type Container struct {
 func Create(state, id string, spec *specs.Spec, s proc.Stdio) (_ *Container, console *os.File, err error) {
 	cfg, err := specconv.CreateLibcontainerConfig(&specconv.CreateOpts{CgroupName: id, Spec: spec})
 	if err != nil {
-		return nil, nil, startError(createFailed, err)
+		return nil, nil, startError(shim.CreateFailed, err)
 	}
 	c, err := libcontainer.Create(state, id, cfg)
 	if err != nil {
-		return nil, nil, startError(createFailed, err)
+		return nil, nil, startError(shim.CreateFailed, err)
 	}
 	p, err := newProcess(spec.Process)
 	if err != nil {
-		return nil, nil, startError(createFailed, errors.Join(err, c.Destroy()))
+		return nil, nil, startError(shim.CreateFailed, errors.Join(err, c.Destroy()))
 	}
 	p.Init = true
 	if console, err = start(c, p, s); err != nil {
 		_ = c.Destroy() // the error that matters is err
-		return nil, nil, startError(createFailed, err)
+		return nil, nil, startError(shim.CreateFailed, err)
 	}
 	return &Container{c: c, init: p, oom: oomFile(c)}, console, nil
 }
@@ -66,7 +66,7 @@ func (c *Container) Pid() int {
 // Start releases init.
 func (c *Container) Start() error {
 	if err := c.c.Exec(); err != nil {
-		return startError("OCI runtime start failed: ", err)
+		return startError(shim.ReleaseFailed, err)
 	}
 	return nil
 }
@@ -89,11 +89,11 @@ type Process struct{ p *libcontainer.Process }
 func (c *Container) Exec(spec *specs.Process, s proc.Stdio) (*Process, *os.File, error) {
 	p, err := newProcess(spec)
 	if err != nil {
-		return nil, nil, startError("OCI runtime exec failed: exec failed: ", err)
+		return nil, nil, startError(shim.ExecFailed, err)
 	}
 	console, err := start(c.c, p, s)
 	if err != nil {
-		return nil, nil, startError("OCI runtime exec failed: exec failed: ", err)
+		return nil, nil, startError(shim.ExecFailed, err)
 	}
 	return &Process{p}, console, nil
 }
@@ -221,47 +221,14 @@ func newProcess(p *specs.Process) (*libcontainer.Process, error) {
 		lp.Capabilities = &configs.Capabilities{Bounding: c.Bounding, Effective: c.Effective, Inheritable: c.Inheritable, Permitted: c.Permitted, Ambient: c.Ambient}
 	}
 	for _, r := range p.Rlimits {
-<<<<<<< HEAD
-		typ, ok := rlimits[strings.ToUpper(r.Type)]
-		if !ok {
-			return nil, fmt.Errorf("wrong rlimit value: %s", r.Type)
-=======
 		typ, err := proc.Rlimit(r.Type)
 		if err != nil {
 			return nil, err
->>>>>>> 346436c (engine/shim: what both backends say about a process stands in one place)
 		}
 		lp.Rlimits = append(lp.Rlimits, configs.Rlimit{Type: typ, Hard: r.Hard, Soft: r.Soft})
 	}
 	return lp, nil
 }
 
-<<<<<<< HEAD
-var rlimits = map[string]int{
-	"RLIMIT_AS": unix.RLIMIT_AS, "RLIMIT_CORE": unix.RLIMIT_CORE, "RLIMIT_CPU": unix.RLIMIT_CPU, "RLIMIT_DATA": unix.RLIMIT_DATA,
-	"RLIMIT_FSIZE": unix.RLIMIT_FSIZE, "RLIMIT_LOCKS": unix.RLIMIT_LOCKS, "RLIMIT_MEMLOCK": unix.RLIMIT_MEMLOCK,
-	"RLIMIT_MSGQUEUE": unix.RLIMIT_MSGQUEUE, "RLIMIT_NICE": unix.RLIMIT_NICE, "RLIMIT_NOFILE": unix.RLIMIT_NOFILE,
-	"RLIMIT_NPROC": unix.RLIMIT_NPROC, "RLIMIT_RSS": unix.RLIMIT_RSS, "RLIMIT_RTPRIO": unix.RLIMIT_RTPRIO,
-	"RLIMIT_RTTIME": unix.RLIMIT_RTTIME, "RLIMIT_SIGPENDING": unix.RLIMIT_SIGPENDING, "RLIMIT_STACK": unix.RLIMIT_STACK,
-}
-
-// createFailed is what dockerd says before the runtime's own words.
-const createFailed = "failed to create task for container: failed to create shim task: OCI runtime create failed: runc create failed: "
-
 // startError classifies libcontainer's words.
 func startError(prefix string, err error) error { return shim.Classify(prefix + err.Error()) }
-=======
-// startError classifies libcontainer's words. They come out of the container's init as text, so there is nothing typed to
-// look at; this is the one place that does it.
-func startError(prefix string, err error) error {
-	msg := err.Error()
-	cause := shim.CauseOther
-	switch {
-	case strings.Contains(msg, "executable file not found"), strings.Contains(msg, "no such file or directory"):
-		cause = shim.CauseNotFound
-	case strings.Contains(msg, "permission denied"), strings.Contains(msg, "is a directory"), strings.Contains(msg, "exec format error"):
-		cause = shim.CauseNotExecutable
-	}
-	return &shim.StartError{Cause: cause, Message: prefix + msg + ": unknown"}
-}
->>>>>>> 346436c (engine/shim: what both backends say about a process stands in one place)

@@ -114,7 +114,7 @@ func (t *task) exec(p *specs.Process, io stdio) (runner, *os.File, error) {
 	}
 	lc, ok := t.c.(*libct.Container)
 	if !ok {
-		return nil, nil, &shim.StartError{Cause: shim.CauseOther, Message: "OCI runtime exec failed: exec failed: the process asks for something that the container was not made with: unknown"}
+		return nil, nil, shim.Classify(shim.ExecFailed + "the process asks for something that the container was not made with")
 	}
 	lp, console, err := lc.Exec(p, io)
 	if err != nil {

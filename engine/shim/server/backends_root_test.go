@@ -251,7 +251,7 @@ ls -l /dev | grep -e '->' | sed 's/.* \([^ ]* -> .*\)/\1/'
 echo sysctl; cat /proc/sys/net/ipv4/ip_unprivileged_port_start /proc/sys/kernel/msgmax /proc/sys/kernel/shmmax /proc/sys/kernel/domainname
 echo masked; head -c1 /proc/timer_list | wc -c; cat /proc/kcore; ls -la /proc/acpi /sys/firmware 2>&1 | wc -l
 echo x >/proc/sys/kernel/domainname; touch /proc/bus/x /sys/x /etc/new; rm -f /etc/new
-grep -h _ses /proc/keys | sed 's/.*perm//' | grep -v _uid_ | sort -u
+grep -h "_ses.$cid" /proc/keys | sed 's/.*perm//' | sort -u
 hostname; env | sort; id; pwd; umask; tty
 for f in 0 1 2 3 4 5 6 7 8 9; do readlink $p/fd/$f; done
 for n in mnt pid net ipc uts cgroup user; do [ "$(readlink $p/ns/$n)" = "$(eval echo \$host_$n)" ] && echo $n host || echo $n own; done
@@ -427,7 +427,7 @@ func TestBothBackendsShowTheSame(t *testing.T) {
 			errs := map[string]string{}
 			for b := range backends {
 				s := plainSpec(t, rootfs(t), id, "sh", "-c", look)
-				s.Process.Env = append(s.Process.Env, hostNamespaces(t)...)
+				s.Process.Env = append(s.Process.Env, append(hostNamespaces(t), "cid="+id)...)
 				change(t, s)
 				out, err := run(t, b, id, asBundle(t, s))
 				if fastinit.IsUncovered(err) {
@@ -504,7 +504,7 @@ func TestExecsShowTheSame(t *testing.T) {
 			t.Run(started+"/"+name, func(t *testing.T) {
 				proc := func() *specs.Process {
 					p := plainSpec(t, "/", ids.New(), "sh", "-c", look).Process
-					p.Env = append(p.Env, hostNamespaces(t)...)
+					p.Env = append(p.Env, append(hostNamespaces(t), "cid="+filepath.Base(s.Linux.CgroupsPath))...)
 					change(p)
 					return p
 				}

@@ -22,7 +22,7 @@ type Stdio struct {
 func Rlimit(name string) (int, error) {
 	n, ok := rlimits[strings.ToUpper(name)]
 	if !ok {
-		return 0, fmt.Errorf("unknown rlimit %s", name)
+		return 0, fmt.Errorf("wrong rlimit value: %s", name)
 	}
 	return n, nil
 }
