@@ -51,7 +51,7 @@ func (t *transcript) message(m *controlapi.StatusResponse) {
 		if !ok {
 			continue
 		}
-		if v.Error != "" {
+		if v.Error != "" && !strings.Contains(v.Error, context.Canceled.Error()) { // those end because another failed
 			t.failed = what
 		}
 		if v.Started == nil || t.begun[v.Digest] {
@@ -154,7 +154,11 @@ func (t *transcript) failure(ctx context.Context, err error) error {
 		return errkind.Internal("error downloading remote context %s: %s", t.r.Remote, innermost(err))
 	}
 	if m := missing.FindStringSubmatch(err.Error()); m != nil {
-		if verb, _, _ := strings.Cut(t.failed, " "); verb == "COPY" || verb == "ADD" {
+		at := t.failed
+		if at == "" && t.next > 0 {
+			at = t.steps[t.next-1]
+		}
+		if verb, _, _ := strings.Cut(at, " "); verb == "COPY" || verb == "ADD" {
 			return errkind.InvalidArgument("%s failed: file not found in build context or excluded by .dockerignore: stat %s: file does not exist", verb, m[1])
 		}
 	}
