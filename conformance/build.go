@@ -205,7 +205,7 @@ func builds() []Case {
 			}
 			return nil
 		}),
-		simple("build: cancel of nothing", "BuildCancel", "POST", "/build/cancel?id=nosuch", nil, 200, ""),
+		simple("build: cancel of nothing", "ImageBuild", "POST", "/build/cancel?id=nosuch", nil, 200, ""),
 		story("build: prune", []string{"BuildPrune"}, func(t *T) error {
 			_, err := t.expect("POST", "/build/prune", nil, 200, `"SpaceReclaimed":`)
 			return err
