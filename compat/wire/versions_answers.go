@@ -1,6 +1,7 @@
 package wire
 
 import (
+	"bytes"
 	"encoding/json"
 	"slices"
 	"strings"
@@ -66,9 +67,9 @@ type ImageInspect struct {
 func (i ImageInspect) MarshalJSON() ([]byte, error) {
 	type plain ImageInspect
 	if len(i.Extra) == 0 {
-		return json.Marshal(plain(i))
+		return marshal(plain(i))
 	}
-	raw, err := json.Marshal(i.Config)
+	raw, err := marshal(i.Config)
 	if err != nil {
 		return nil, err
 	}
@@ -84,7 +85,16 @@ func (i ImageInspect) MarshalJSON() ([]byte, error) {
 		merged[k] = v
 	}
 	i.Config = merged
-	return json.Marshal(plain(i))
+	return marshal(plain(i))
+}
+
+// marshal is json.Marshal without HTML escaping, as every answer is written.
+func marshal(v any) ([]byte, error) {
+	var b bytes.Buffer
+	enc := json.NewEncoder(&b)
+	enc.SetEscapeHTML(false)
+	err := enc.Encode(v)
+	return bytes.TrimSuffix(b.Bytes(), []byte("\n")), err
 }
 
 func imageAnswers() []change {
