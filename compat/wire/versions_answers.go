@@ -197,6 +197,10 @@ func systemAnswers() []change {
 		}),
 		response(42, func(d DiskUsage) DiskUsage {
 			d.BuilderSize = new(int64)
+			for i := range d.BuildCache {
+				*d.BuilderSize += d.BuildCache[i].Size
+				d.BuildCache[i].Parents = nil
+			}
 			return d
 		}),
 	}
