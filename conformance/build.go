@@ -12,10 +12,10 @@ import (
 	"strings"
 )
 
-type files = map[string]string
+type tree = map[string]string
 
 // contextTar packs files; a name that ends with a slash is a directory.
-func contextTar(fs files) []byte {
+func contextTar(fs tree) []byte {
 	var b bytes.Buffer
 	w := tar.NewWriter(&b)
 	names := make([]string, 0, len(fs))
@@ -38,8 +38,8 @@ func contextTar(fs files) []byte {
 }
 
 // build sends a classic build request; the answer is the whole stream.
-func (t *T) build(dockerfile string, fs files, q url.Values) (*Answer, error) {
-	all := files{"Dockerfile": dockerfile}
+func (t *T) build(dockerfile string, fs tree, q url.Values) (*Answer, error) {
+	all := tree{"Dockerfile": dockerfile}
 	for n, c := range fs {
 		all[n] = c
 	}
@@ -54,7 +54,7 @@ func (t *T) build(dockerfile string, fs files, q url.Values) (*Answer, error) {
 // the image's inspect, or a part of the build's own stream.
 type buildCase struct {
 	name, dockerfile string
-	fs               files
+	fs               tree
 	q                url.Values
 	status           int // 0 = 200
 	run              []string
@@ -131,19 +131,19 @@ func builds() []Case {
 		{name: "ARG given", dockerfile: "FROM busybox\nARG X=d\nRUN echo $X >/x\n", q: url.Values{"buildargs": {`{"X":"given"}`}}, run: []string{"cat", "/x"}, prints: "given\n"},
 		{name: "ARG before FROM", dockerfile: "ARG BASE=busybox\nFROM $BASE\nRUN echo based >/x\n", run: []string{"cat", "/x"}, prints: "based\n"},
 		{name: "an argument that nobody asked for", dockerfile: "FROM busybox\nLABEL a=e\n", q: url.Values{"buildargs": {`{"UNUSED":"1"}`}}, stream: "[Warning] One or more build-args [UNUSED] were not consumed"},
-		{name: "COPY of a file", dockerfile: "FROM busybox\nCOPY f /to\n", fs: files{"f": "content"}, run: []string{"cat", "/to"}, prints: "content"},
-		{name: "COPY of a directory", dockerfile: "FROM busybox\nCOPY d /to\n", fs: files{"d/": "", "d/a": "1", "d/b/c": "2"}, run: []string{"cat", "/to/a", "/to/b/c"}, prints: "12"},
-		{name: "COPY with a pattern", dockerfile: "FROM busybox\nCOPY *.txt /to/\n", fs: files{"a.txt": "", "b.txt": "", "c.md": ""}, run: []string{"ls", "/to"}, prints: "a.txt\nb.txt\n"},
-		{name: "COPY with --chown", dockerfile: "FROM busybox\nCOPY --chown=12:34 f /f\n", fs: files{"f": ""}, run: []string{"stat", "-c", "%u:%g", "/f"}, prints: "12:34\n"},
-		{name: "COPY makes directories", dockerfile: "FROM busybox\nCOPY f /deep/er/f\n", fs: files{"f": "x"}, run: []string{"cat", "/deep/er/f"}, prints: "x"},
-		{name: "COPY relative to WORKDIR", dockerfile: "FROM busybox\nWORKDIR /w/d\nCOPY f .\n", fs: files{"f": "rel"}, run: []string{"cat", "/w/d/f"}, prints: "rel"},
+		{name: "COPY of a file", dockerfile: "FROM busybox\nCOPY f /to\n", fs: tree{"f": "content"}, run: []string{"cat", "/to"}, prints: "content"},
+		{name: "COPY of a directory", dockerfile: "FROM busybox\nCOPY d /to\n", fs: tree{"d/": "", "d/a": "1", "d/b/c": "2"}, run: []string{"cat", "/to/a", "/to/b/c"}, prints: "12"},
+		{name: "COPY with a pattern", dockerfile: "FROM busybox\nCOPY *.txt /to/\n", fs: tree{"a.txt": "", "b.txt": "", "c.md": ""}, run: []string{"ls", "/to"}, prints: "a.txt\nb.txt\n"},
+		{name: "COPY with --chown", dockerfile: "FROM busybox\nCOPY --chown=12:34 f /f\n", fs: tree{"f": ""}, run: []string{"stat", "-c", "%u:%g", "/f"}, prints: "12:34\n"},
+		{name: "COPY makes directories", dockerfile: "FROM busybox\nCOPY f /deep/er/f\n", fs: tree{"f": "x"}, run: []string{"cat", "/deep/er/f"}, prints: "x"},
+		{name: "COPY relative to WORKDIR", dockerfile: "FROM busybox\nWORKDIR /w/d\nCOPY f .\n", fs: tree{"f": "rel"}, run: []string{"cat", "/w/d/f"}, prints: "rel"},
 		{name: "COPY from a stage", dockerfile: "FROM busybox AS a\nRUN echo staged >/x\nFROM busybox\nCOPY --from=a /x /y\n", run: []string{"cat", "/y"}, prints: "staged\n"},
 		{name: "COPY from a stage by number", dockerfile: "FROM busybox\nRUN echo zero >/x\nFROM busybox\nCOPY --from=0 /x /y\n", run: []string{"cat", "/y"}, prints: "zero\n"},
 		{name: "COPY from an image", dockerfile: "FROM scratch\nCOPY --from=busybox /bin/busybox /bin/busybox\nCMD [\"/bin/busybox\", \"echo\", \"from image\"]\n", prints: "from image\n"},
 		{name: "a stage from a stage", dockerfile: "FROM busybox AS a\nENV S=1\nFROM a\nCMD echo s$S\n", prints: "s1\n"},
 		{name: "target", dockerfile: "FROM busybox AS a\nCMD echo in-a\nFROM a AS b\nCMD echo in-b\n", q: url.Values{"target": {"a"}}, prints: "in-a\n"},
-		{name: "ADD unpacks an archive", dockerfile: "FROM busybox\nADD in.tar /to/\n", fs: files{"in.tar": string(contextTar(files{"inner": "i"}))}, run: []string{"cat", "/to/inner"}, prints: "i"},
-		{name: "COPY does not unpack", dockerfile: "FROM busybox\nCOPY in.tar /to/\n", fs: files{"in.tar": string(contextTar(files{"inner": "i"}))}, run: []string{"ls", "/to"}, prints: "in.tar\n"},
+		{name: "ADD unpacks an archive", dockerfile: "FROM busybox\nADD in.tar /to/\n", fs: tree{"in.tar": string(contextTar(tree{"inner": "i"}))}, run: []string{"cat", "/to/inner"}, prints: "i"},
+		{name: "COPY does not unpack", dockerfile: "FROM busybox\nCOPY in.tar /to/\n", fs: tree{"in.tar": string(contextTar(tree{"inner": "i"}))}, run: []string{"ls", "/to"}, prints: "in.tar\n"},
 		{name: "WORKDIR", dockerfile: "FROM busybox\nWORKDIR /a\nWORKDIR b\nRUN pwd >/x\n", run: []string{"cat", "/x"}, prints: "/a/b\n"},
 		{name: "USER", dockerfile: "FROM busybox\nUSER 5:6\nCMD [\"id\"]\n", prints: "uid=5 gid=6"},
 		{name: "USER in RUN", dockerfile: "FROM busybox\nRUN chmod 777 /tmp\nUSER 5\nRUN id -u >/tmp/x\n", run: []string{"cat", "/tmp/x"}, prints: "5\n"},
@@ -159,13 +159,13 @@ func builds() []Case {
 		{name: "MAINTAINER", dockerfile: "FROM busybox\nMAINTAINER somebody\n", inspect: `"Author":"somebody"`},
 		{name: "comments and continued lines", dockerfile: "# first\nFROM busybox\nRUN echo a \\\n# between\n b >/x\n", run: []string{"cat", "/x"}, prints: "a b\n"},
 		{name: "escape directive", dockerfile: "# escape=`\nFROM busybox\nRUN echo a `\n b >/x\n", run: []string{"cat", "/x"}, prints: "a b\n"},
-		{name: "dockerfile by another name", dockerfile: "FROM nosuch\n", fs: files{"sub/Other": "FROM busybox\nCMD echo other\n"}, q: url.Values{"dockerfile": {"sub/Other"}}, prints: "other\n"},
+		{name: "dockerfile by another name", dockerfile: "FROM nosuch\n", fs: tree{"sub/Other": "FROM busybox\nCMD echo other\n"}, q: url.Values{"dockerfile": {"sub/Other"}}, prints: "other\n"},
 		{name: "extra hosts", dockerfile: "FROM busybox\nRUN cat /etc/hosts >/x\n", q: url.Values{"extrahosts": {"my.host:1.2.3.4"}}, run: []string{"grep", "my.host", "/x"}, prints: "1.2.3.4"},
 		{name: "network none", dockerfile: "FROM busybox\nRUN ls /sys/class/net >/x\n", q: url.Values{"networkmode": {"none"}, "nocache": {"1"}}, run: []string{"cat", "/x"}, prints: "lo\n"},
 		{name: "a step has a network", dockerfile: "FROM busybox\nRUN ls /sys/class/net >/x\n", q: url.Values{"nocache": {"1"}}, run: []string{"cat", "/x"}, prints: "eth0\n"},
 		{name: "capabilities of a step", dockerfile: "FROM busybox\nRUN grep CapEff /proc/self/status >/x\n", run: []string{"cat", "/x"}, prints: "00000000a80425fb"},
 		{name: "seccomp of a step", dockerfile: "FROM busybox\nRUN grep Seccomp: /proc/self/status >/x\n", run: []string{"cat", "/x"}, prints: "Seccomp:\t2"},
-		{name: "from scratch", dockerfile: "FROM scratch\nCOPY f /\n", fs: files{"f": ""}, inspect: `"Type":"layers"`},
+		{name: "from scratch", dockerfile: "FROM scratch\nCOPY f /\n", fs: tree{"f": ""}, inspect: `"Type":"layers"`},
 
 		{name: "a failing step", dockerfile: "FROM busybox\nRUN exit 3\n", stream: `"code":3,"message":"The command '/bin/sh -c exit 3' returned a non-zero code: 3"`},
 		{name: "an unknown command in a step", dockerfile: "FROM busybox\nRUN nosuchcmd\n", stream: `returned a non-zero code: 127`},
@@ -189,7 +189,7 @@ func builds() []Case {
 		story("build: a gzipped context", []string{"ImageBuild"}, func(t *T) error {
 			var b bytes.Buffer
 			w := gzip.NewWriter(&b)
-			_, _ = w.Write(contextTar(files{"Dockerfile": "FROM busybox\nLABEL z=1\n"})) // into memory
+			_, _ = w.Write(contextTar(tree{"Dockerfile": "FROM busybox\nLABEL z=1\n"})) // into memory
 			_ = w.Close()                                                                // as above
 			_, err := t.expect("POST", "/build?version=1&t="+t.prefix+"z:1", io.Reader(&b), 200, "Successfully tagged")
 			return err
