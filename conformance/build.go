@@ -190,7 +190,7 @@ func builds() []Case {
 			var b bytes.Buffer
 			w := gzip.NewWriter(&b)
 			_, _ = w.Write(contextTar(tree{"Dockerfile": "FROM busybox\nLABEL z=1\n"})) // into memory
-			_ = w.Close()                                                                // as above
+			_ = w.Close()                                                               // as above
 			_, err := t.expect("POST", "/build?version=1&t="+t.prefix+"z:1", io.Reader(&b), 200, "Successfully tagged")
 			return err
 		}),
