@@ -150,16 +150,30 @@ static void op_setns_fd(struct cursor *c)
 	close(fd);
 }
 
-// The child has the same parent as this process, so the shim can wait for it.
+// The child has the same parent as this process, so the shim can wait for it. It says nothing before the shim was told who it
+// is: its words would be taken for those of this process, and nobody would ever reap it.
 static void op_fork(void)
 {
+	int told[2];
+	char b = 0;
+	ssize_t n;
+	if (pipe2(told, O_CLOEXEC) < 0)
+		die(CAUSE_OTHER, errno, "pipe");
 	long pid = syscall(SYS_clone, CLONE_PARENT | SIGCHLD, 0, 0, 0, 0);
 	if (pid < 0)
 		die(CAUSE_OTHER, errno, "fork");
 	if (pid > 0) {
 		send_message(MSG_PID, (int)pid, -1);
+		(void)!write(told[1], &b, 1); // a child that was killed meanwhile needs it no more
 		_exit(0);
 	}
+	close(told[1]);
+	do {
+		n = read(told[0], &b, 1);
+	} while (n < 0 && errno == EINTR);
+	if (n != 1)
+		_exit(1); // the shim does not know this process
+	close(told[0]);
 	setsid();
 }
 
