@@ -1,6 +1,7 @@
 package image
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -39,9 +40,11 @@ type Options struct {
 	Root        string // data-root
 	Snapshotter string // overlayfs or native; "" = the best that works here
 	Registry    registry.Config
-	Publish     func(event.Event) // may be nil
-	Log         *slog.Logger
-	Now         func() time.Time // nil = time.Now
+	// How many blobs come or go at once, and how often one is tried in vain; 0 = dockerd's default.
+	MaxDownloads, MaxUploads, MaxAttempts int
+	Publish                               func(event.Event) // may be nil
+	Log                                   *slog.Logger
+	Now                                   func() time.Time // nil = time.Now
 }
 
 // Service owns the stores. Safe for concurrent use.
@@ -56,6 +59,9 @@ type Service struct {
 	leases   leases.Manager
 	registry *registry.Client
 	inits    singleflight.Group
+	jobs     jobs
+	// downloads and uploads have room for as many as may run at once.
+	downloads, uploads chan struct{}
 	// markSpace is the name space of overlay's extended attributes here: trusted or user.
 	markSpace string
 	dirty     chan struct{}
@@ -64,8 +70,9 @@ type Service struct {
 
 	mu struct {
 		sync.Mutex
-		inUse func() []User
-		byID  map[digest.Digest]*Image // resolved images; content is immutable, so entries only ever go with their image
+		inUse  func() []User
+		active map[string]int           // transfers by ref of the store
+		byID   map[digest.Digest]*Image // resolved images; content is immutable, so entries only ever go with their image
 	}
 }
 
@@ -80,7 +87,13 @@ func Open(ctx context.Context, o Options) (*Service, error) {
 			return nil, err
 		}
 	}
-	s := &Service{o: o, snName: o.Snapshotter, registry: registry.New(o.Registry)}
+	o.MaxDownloads, o.MaxUploads, o.MaxAttempts = cmp.Or(o.MaxDownloads, 3), cmp.Or(o.MaxUploads, 5), cmp.Or(o.MaxAttempts, 5)
+	s := &Service{o: o, snName: o.Snapshotter, downloads: make(chan struct{}, o.MaxDownloads), uploads: make(chan struct{}, o.MaxUploads)}
+	var err error
+	if s.registry, err = registry.New(o.Registry); err != nil {
+		return nil, err
+	}
+	s.mu.active = map[string]int{}
 	s.mu.byID = map[digest.Digest]*Image{}
 	if err := os.MkdirAll(filepath.Join(o.Root, "snapshots"), 0o711); err != nil {
 		return nil, err

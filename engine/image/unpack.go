@@ -8,10 +8,12 @@ import (
 	"fmt"
 	"hash"
 	"io"
+	"time"
 
 	"crypto/sha256"
 
 	"github.com/containerd/containerd/v2/core/content"
+	"github.com/containerd/containerd/v2/core/leases"
 	"github.com/containerd/containerd/v2/core/snapshots"
 	"github.com/containerd/errdefs"
 	"github.com/opencontainers/go-digest"
@@ -44,7 +46,7 @@ func (s *Service) unpack(ctx context.Context, img *Image) error {
 	for i := range m.Layers {
 		u.ready(i)
 	}
-	if err := u.run(ctx, func(ProgressKind, ocispec.Descriptor) {}); err != nil {
+	if err := u.run(ctx, func(ProgressKind, ocispec.Descriptor, int64) {}); err != nil {
 		return err
 	}
 	return s.keepSnapshots(ctx, img)
@@ -74,6 +76,9 @@ const (
 	Extracting ProgressKind = iota
 	Extracted
 )
+
+// Note is told how far a layer is, in bytes of its blob. It may be called from several goroutines.
+type Note func(k ProgressKind, d ocispec.Descriptor, done int64)
 
 // unpacking is the work of making snapshots of layers while they arrive.
 type unpacking struct {
@@ -111,8 +116,11 @@ func (u *unpacking) have(ctx context.Context) (int, error) {
 }
 
 // run unpacks what is not there as it gets ready, and returns when all of it is on disk. After an error nothing of it is left.
-func (u *unpacking) run(ctx context.Context, note func(ProgressKind, ocispec.Descriptor)) (err error) {
+func (u *unpacking) run(ctx context.Context, note Note) (err error) {
 	first, err := u.have(ctx)
+	if err == nil && first > 0 {
+		err = u.s.hold(ctx, leases.Resource{ID: u.chains[first-1], Type: "snapshots/" + u.s.snName})
+	}
 	if err != nil || first == len(u.blobs) {
 		return err
 	}
@@ -131,15 +139,21 @@ func (u *unpacking) run(ctx context.Context, note func(ProgressKind, ocispec.Des
 		}
 	}()
 	g, gctx := errgroup.WithContext(ctx)
-	g.SetLimit(parallelUnpacks)
+	slots := make(chan struct{}, parallelUnpacks)
 	for i := first; i < len(u.blobs); i++ {
-		select {
-		case <-u.here[i]:
-		case <-gctx.Done():
-			return errors.Join(g.Wait(), context.Cause(ctx))
-		}
 		keys[i] = "extract/" + ids.New()
 		g.Go(func() error {
+			select {
+			case <-u.here[i]:
+			case <-gctx.Done():
+				return context.Cause(gctx)
+			}
+			select {
+			case slots <- struct{}{}:
+			case <-gctx.Done():
+				return context.Cause(gctx)
+			}
+			defer func() { <-slots }()
 			ms, err := u.s.sn.Prepare(gctx, keys[i], "")
 			if err != nil {
 				return err
@@ -148,8 +162,7 @@ func (u *unpacking) run(ctx context.Context, note func(ProgressKind, ocispec.Des
 			if err != nil {
 				return err
 			}
-			note(Extracting, u.blobs[i])
-			return u.s.extract(gctx, u.blobs[i], u.diffs[i], dir, true)
+			return u.s.extract(gctx, u.blobs[i], u.diffs[i], dir, true, note)
 		})
 	}
 	if err := g.Wait(); err != nil {
@@ -169,13 +182,13 @@ func (u *unpacking) run(ctx context.Context, note func(ProgressKind, ocispec.Des
 		} else if !errdefs.IsAlreadyExists(err) {
 			return err
 		}
-		note(Extracted, u.blobs[i])
+		note(Extracted, u.blobs[i], u.blobs[i].Size)
 	}
 	return nil
 }
 
 // oneByOne is for snapshotters in which a layer needs the ones below to be unpacked.
-func (u *unpacking) oneByOne(ctx context.Context, first int, note func(ProgressKind, ocispec.Descriptor)) error {
+func (u *unpacking) oneByOne(ctx context.Context, first int, note Note) error {
 	for i := first; i < len(u.blobs); i++ {
 		select {
 		case <-u.here[i]:
@@ -193,8 +206,7 @@ func (u *unpacking) oneByOne(ctx context.Context, first int, note func(ProgressK
 		}
 		dir, err := plainDir(ms)
 		if err == nil {
-			note(Extracting, u.blobs[i])
-			err = u.s.extract(ctx, u.blobs[i], u.diffs[i], dir, false)
+			err = u.s.extract(ctx, u.blobs[i], u.diffs[i], dir, false, note)
 		}
 		if err == nil {
 			err = syncFS(u.s.o.Root)
@@ -209,7 +221,7 @@ func (u *unpacking) oneByOne(ctx context.Context, first int, note func(ProgressK
 			}
 			return errors.Join(err, rerr)
 		}
-		note(Extracted, u.blobs[i])
+		note(Extracted, u.blobs[i], u.blobs[i].Size)
 	}
 	return nil
 }
@@ -217,13 +229,13 @@ func (u *unpacking) oneByOne(ctx context.Context, first int, note func(ProgressK
 // extract unpacks one blob into a directory and checks that it is what the config says.
 //
 // Errors: ErrInvalidArgument for a layer that is broken, hostile or not the one promised.
-func (s *Service) extract(ctx context.Context, blob ocispec.Descriptor, diff digest.Digest, dir string, overlay bool) error {
+func (s *Service) extract(ctx context.Context, blob ocispec.Descriptor, diff digest.Digest, dir string, overlay bool, note Note) error {
 	ra, err := s.content.ReaderAt(ctx, blob)
 	if err != nil {
 		return err
 	}
 	defer ra.Close()
-	plain, err := decompress(io.NewSectionReader(ra, 0, ra.Size()))
+	plain, err := decompress(&counted{r: io.NewSectionReader(ra, 0, ra.Size()), note: func(n int64) { note(Extracting, blob, n) }})
 	if err != nil {
 		return errkind.InvalidArgument("layer %s: %w", blob.Digest, err)
 	}
@@ -261,6 +273,24 @@ func (s *Service) applyTo(ctx context.Context, dir string, overlay bool, src io.
 		return errkind.InvalidArgument("archive: %w", err)
 	}
 	return check()
+}
+
+// counted tells from time to time how much was read.
+type counted struct {
+	r    io.Reader
+	note func(int64)
+	n    int64
+	last time.Time
+}
+
+func (c *counted) Read(p []byte) (int, error) {
+	n, err := c.r.Read(p)
+	c.n += int64(n)
+	if now := time.Now(); now.Sub(c.last) >= progressEvery {
+		c.last = now
+		c.note(c.n)
+	}
+	return n, err
 }
 
 // bounded ends a stream that grows out of proportion.
