@@ -105,7 +105,7 @@ type Info struct {
 	CgroupVersion, Commit, GoVersion string
 	LiveRestore, Debug               bool
 	Goroutines, Files                int
-	InsecureRegistries               []string
+	InsecureRegistries, Mirrors      []string
 	Labels                           []string
 	SwapLimit, PidsLimit             bool
 }

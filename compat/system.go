@@ -78,10 +78,7 @@ func (s *Server) info(c *Ctx) (any, error) {
 		"MemoryLimit": true, "SwapLimit": i.SwapLimit, "CpuCfsPeriod": true, "CpuCfsQuota": true, "CPUShares": true, "CPUSet": true, "PidsLimit": i.PidsLimit, "IPv4Forwarding": true, "OomKillDisable": i.CgroupVersion == "1",
 		"Debug": i.Debug, "NFd": i.Files, "NGoroutines": i.Goroutines, "NEventsListener": 0, "LoggingDriver": "json-file", "CgroupDriver": "cgroupfs", "CgroupVersion": i.CgroupVersion,
 		"KernelVersion": i.Kernel, "OperatingSystem": i.OS, "OSVersion": "", "OSType": "linux", "Architecture": i.Arch, "NCPU": i.CPUs, "MemTotal": i.Memory, "Name": i.Name,
-		"IndexServerAddress": "https://index.docker.io/v1/", "RegistryConfig": map[string]any{
-			"InsecureRegistryCIDRs": []string{"::1/128", "127.0.0.0/8"}, "Mirrors": nil,
-			"IndexConfigs": map[string]any{"docker.io": map[string]any{"Name": "docker.io", "Mirrors": []string{}, "Secure": true, "Official": true}},
-		},
+		"IndexServerAddress": "https://index.docker.io/v1/", "RegistryConfig": registryConfig(i),
 		"GenericResources": nil, "DockerRootDir": i.Root, "HttpProxy": "", "HttpsProxy": "", "NoProxy": "", "Labels": labels, "ExperimentalBuild": false, "ServerVersion": s.Version,
 		"Runtimes": map[string]any{"runc": map[string]string{"path": "runc"}}, "DefaultRuntime": "runc",
 		"Swarm":              map[string]any{"NodeID": "", "NodeAddr": "", "LocalNodeState": "inactive", "ControlAvailable": false, "Error": "", "RemoteManagers": nil},

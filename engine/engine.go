@@ -33,7 +33,9 @@ type Config struct {
 	BridgeIP                       netip.Prefix
 	MTU                            int
 	Firewall, Forward, ICC, Masq   bool
-	InsecureRegistries             []string
+	Registry                       registry.Config
+	MaxDownloads, MaxUploads       int // 0 = dockerd's default
+	MaxAttempts                    int // for one blob; 0 = dockerd's default
 	LiveRestore                    bool
 	DefaultInit                    bool
 	InitPath                       string
@@ -98,7 +100,7 @@ func Open(ctx context.Context, c Config) (_ *Engine, err error) {
 		return nil, err
 	}
 	e.Images, err = image.Open(ctx, image.Options{
-		Root: c.DataRoot, Snapshotter: c.StorageDriver, Registry: registry.Config{Insecure: c.InsecureRegistries}, Publish: e.Events.Publish, Log: c.Log.With("component", "image"),
+		Root: c.DataRoot, Snapshotter: c.StorageDriver, Registry: c.Registry, MaxDownloads: c.MaxDownloads, MaxUploads: c.MaxUploads, MaxAttempts: c.MaxAttempts, Publish: e.Events.Publish, Log: c.Log.With("component", "image"),
 	})
 	if err != nil {
 		return nil, fmt.Errorf("images: %w", err)

@@ -32,6 +32,7 @@ import (
 	"github.com/berthd/berth/engine"
 	"github.com/berthd/berth/engine/build/buildkit"
 	"github.com/berthd/berth/engine/container"
+	"github.com/berthd/berth/engine/image/registry"
 )
 
 func main() {
@@ -106,7 +107,8 @@ func engineConfig(c *config.Config, log *slog.Logger) (engine.Config, error) {
 	}
 	ec := engine.Config{
 		DataRoot: c.DataRoot, ExecRoot: c.ExecRoot, ShimBinary: filepath.Join(filepath.Dir(self), "berth-shim"), StorageDriver: c.StorageDriver, BridgeName: c.Bridge, BridgeIP: c.Prefix,
-		MTU: c.MTU, Firewall: c.IPTables, Forward: c.IPForward, ICC: c.ICC, Masq: c.IPMasq, InsecureRegistries: c.Insecure, LiveRestore: c.LiveRestore,
+		MTU: c.MTU, Firewall: c.IPTables, Forward: c.IPForward, ICC: c.ICC, Masq: c.IPMasq, LiveRestore: c.LiveRestore,
+		Registry: registry.Config{Insecure: c.Insecure, Mirrors: c.Mirrors}, MaxDownloads: c.Downloads, MaxUploads: c.Uploads, MaxAttempts: c.Attempts,
 		DefaultInit: c.Init, InitPath: c.InitPath, CgroupParent: c.CgroupParent, DNS: c.DNS, DNSSearch: c.DNSSearch, DNSOptions: c.DNSOpts, LogDriver: c.LogDriver, LogOptions: map[string]string{}, ShmSize: shm, Version: version.Version, Log: log,
 	}
 	if ec.InitPath == "" {
@@ -115,6 +117,11 @@ func engineConfig(c *config.Config, log *slog.Logger) (engine.Config, error) {
 				ec.InitPath = p
 				break
 			}
+		}
+	}
+	for _, m := range c.Mirrors {
+		if _, err := registry.ParseMirror(m); err != nil {
+			return ec, err
 		}
 	}
 	for _, o := range c.LogOpts {
@@ -228,7 +235,7 @@ func facts(c *config.Config, e *engine.Engine) func() compat.Info {
 	base := compat.Info{
 		ID: e.ID, Root: c.DataRoot, Kernel: unix.ByteSliceToString(u.Release[:]), OS: osName, Arch: unix.ByteSliceToString(u.Machine[:]), CPUs: runtime.NumCPU(),
 		Memory: int64(si.Totalram) * int64(si.Unit), CgroupVersion: cg, Commit: version.Commit, GoVersion: runtime.Version(), LiveRestore: c.LiveRestore, Debug: c.Debug,
-		InsecureRegistries: c.Insecure, Labels: c.Labels, SwapLimit: swapErr == nil || cg == "2", PidsLimit: true,
+		InsecureRegistries: c.Insecure, Mirrors: c.Mirrors, Labels: c.Labels, SwapLimit: swapErr == nil || cg == "2", PidsLimit: true,
 	}
 	return func() compat.Info {
 		i := base

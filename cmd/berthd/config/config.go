@@ -25,7 +25,8 @@ type Config struct {
 	IPTables, IPForward, IPMasq, ICC           bool
 	LiveRestore, Init                          bool
 	InitPath, CgroupParent, LogDriver, ShmSize string
-	Insecure, Ulimits, Labels                  []string
+	Insecure, Mirrors, Ulimits, Labels         []string
+	Downloads, Uploads, Attempts               int
 	DNS, DNSSearch, DNSOpts, LogOpts           []string
 	MTU, ShutdownTimeout                       int
 	TLS                                        bool
@@ -43,9 +44,9 @@ var unsupported = []string{
 	"add-runtime", "allow-direct-routing", "api-cors-header", "authorization-plugin", "bridge-accept-fwmark", "cdi-spec-dir", "cgroup-parent-systemd", "containerd", "containerd-namespace",
 	"containerd-plugins-namespace", "cpu-rt-period", "cpu-rt-runtime", "cri-containerd", "default-address-pool", "default-cgroupns-mode", "default-gateway", "default-gateway-v6", "default-ipc-mode",
 	"default-network-opt", "default-runtime", "exec-opt", "experimental", "feature", "fixed-cidr", "fixed-cidr-v6", "host-gateway-ip", "http-proxy", "https-proxy", "ip", "ip6tables", "ipv6",
-	"max-concurrent-downloads", "max-concurrent-uploads", "max-download-attempts", "metrics-addr", "network-control-plane-mtu", "no-new-privileges", "no-proxy", "node-generic-resource",
+	"metrics-addr", "network-control-plane-mtu", "no-new-privileges", "no-proxy", "node-generic-resource",
 	"oom-score-adjust", "seccomp-profile", "selinux-enabled", "storage-opt", "swarm-default-advertise-addr", "tlscacert", "tlscert", "tlskey", "tlsverify", "userland-proxy", "userland-proxy-path", "userns-remap",
-	"runtimes", "builder", "features", "default-address-pools", "exec-opts", "storage-opts", "authorization-plugins", "proxies", "registry-mirror",
+	"runtimes", "builder", "features", "default-address-pools", "exec-opts", "storage-opts", "authorization-plugins", "proxies",
 }
 
 func (c *Config) flags() *pflag.FlagSet {
@@ -67,6 +68,10 @@ func (c *Config) flags() *pflag.FlagSet {
 	f.BoolVar(&c.ICC, "icc", true, "Enable inter-container communication for the default bridge network")
 	f.IntVar(&c.MTU, "mtu", 0, "Set the MTU for the default bridge network")
 	f.StringArrayVar(&c.Insecure, "insecure-registry", nil, "Enable insecure registry communication")
+	f.StringArrayVar(&c.Mirrors, "registry-mirror", nil, "Preferred registry mirror")
+	f.IntVar(&c.Downloads, "max-concurrent-downloads", 3, "Set the max concurrent downloads")
+	f.IntVar(&c.Uploads, "max-concurrent-uploads", 5, "Set the max concurrent uploads")
+	f.IntVar(&c.Attempts, "max-download-attempts", 5, "Set the max download attempts for each pull")
 	f.BoolVar(&c.LiveRestore, "live-restore", false, "Enable live restore of containers when daemon is not running")
 	f.StringVarP(&c.StorageDriver, "storage-driver", "s", "", "Storage driver to use")
 	f.StringArrayVar(&c.Ulimits, "default-ulimit", nil, "Default ulimits for containers")
@@ -231,6 +236,14 @@ func (c *Config) check() error {
 	}
 	if c.MTU < 0 {
 		return fmt.Errorf("invalid default MTU: %d", c.MTU)
+	}
+	switch {
+	case c.Downloads < 0:
+		return fmt.Errorf("invalid max concurrent downloads: %d", c.Downloads)
+	case c.Uploads < 0:
+		return fmt.Errorf("invalid max concurrent uploads: %d", c.Uploads)
+	case c.Attempts < 1:
+		return fmt.Errorf("invalid max download attempts: %d", c.Attempts)
 	}
 	for _, u := range c.Ulimits {
 		if _, err := units.ParseUlimit(u); err != nil {
