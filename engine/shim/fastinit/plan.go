@@ -11,11 +11,13 @@ import (
 
 // plan collects operations in the form stage.h describes.
 type plan struct {
-	b []byte
+	b     []byte
+	forks bool // it holds a fork: the process is not the one launched
 }
 
 // op appends one operation. Accepted: int, uint32, uint64, bool, string, []byte, []string (counted).
 func (p *plan) op(code int, args ...any) {
+	p.forks = p.forks || code == opFork
 	p.b = binary.NativeEndian.AppendUint32(p.b, uint32(code))
 	at := len(p.b)
 	p.b = binary.NativeEndian.AppendUint32(p.b, 0)

@@ -23,6 +23,7 @@ type stage struct {
 	child
 	control *os.File
 	console *os.File
+	forks   bool // the process will be a child of the one launched; its pid has not been told yet
 }
 
 // launch starts a stage. flags are for clone; group is a cgroup of version 2 to be born in, or nil; target is passed on as
@@ -40,7 +41,7 @@ func launch(p *plan, s proc.Stdio, flags uintptr, group, target *os.File) (_ *st
 	if err := unix.SetNonblock(pair[0], true); err != nil {
 		return nil, err
 	}
-	st := &stage{control: os.NewFile(uintptr(pair[0]), "control")} // non-blocking: waiting costs no thread
+	st := &stage{control: os.NewFile(uintptr(pair[0]), "control"), forks: p.forks} // non-blocking: waiting costs no thread
 	theirs := os.NewFile(uintptr(pair[1]), "control")
 	defer theirs.Close()
 	stdio := [3]*os.File{s.Stdin, s.Stdout, s.Stderr}
@@ -100,12 +101,15 @@ func (st *stage) ready() error {
 	return errors.Join(err, st.control.Close())
 }
 
+// follow reads messages until it is known how the set-up ended, and which process it is that was set up: the child's last word
+// may arrive before its parent tells its pid.
 func (st *stage) follow() error {
 	rc, err := st.control.SyscallConn()
 	if err != nil {
 		return err
 	}
-	for {
+	outcome := errors.New("the process ended while it was being set up")
+	for known := false; !known || st.forks; {
 		var m C.struct_message
 		buf := unsafe.Slice((*byte)(unsafe.Pointer(&m)), unsafe.Sizeof(m))
 		oob := make([]byte, unix.CmsgSpace(4))
@@ -119,24 +123,26 @@ func (st *stage) follow() error {
 			return err
 		}
 		if n < int(unsafe.Offsetof(m.text)) {
-			return errors.New("the process ended while it was being set up")
+			return outcome // nobody is left at the other end
 		}
 		switch m.kind {
 		case C.MSG_READY:
-			return nil
+			known, outcome = true, nil
+		case C.MSG_ERROR:
+			known, outcome = true, failure(&m, string(buf[unsafe.Offsetof(m.text):n]))
 		case C.MSG_PID: // of a child of this process, as the stage was: it takes its place
 			_, _ = st.wait() // the first one has nothing to tell
 			if err := st.watch(int(m.value)); err != nil {
 				return err
 			}
+			st.forks = false
 		case C.MSG_CONSOLE:
 			if st.console, err = proc.Console(oob[:on]); err != nil {
 				return err
 			}
-		case C.MSG_ERROR:
-			return failure(&m, string(buf[unsafe.Offsetof(m.text):n]))
 		}
 	}
+	return outcome
 }
 
 // failure puts an error of the stage into libcontainer's words; clients match them.
