@@ -5,6 +5,7 @@ package server
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -13,6 +14,7 @@ import (
 	"runtime"
 	"slices"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -37,8 +39,27 @@ func TestMain(m *testing.M) {
 	if len(os.Args) > 1 && os.Args[1] == "init" {
 		libct.Init()
 	}
-	os.Exit(m.Run())
+	code := m.Run()
+	_ = os.Remove(busybox())
+	os.Exit(code)
 }
+
+// busybox is a copy that the root file systems of all tests link to: never the host's own.
+var busybox = sync.OnceValue(func() string {
+	b, err := os.ReadFile("/bin/busybox")
+	if err != nil {
+		return ""
+	}
+	f, err := os.CreateTemp("", "busybox")
+	if err != nil {
+		return ""
+	}
+	_, err = f.Write(b)
+	if err = errors.Join(err, f.Chmod(0o755), f.Close()); err != nil {
+		return ""
+	}
+	return f.Name()
+})
 
 func needRoot(t *testing.T) {
 	t.Helper()
@@ -57,9 +78,7 @@ func rootfs(t *testing.T) string {
 	for _, d := range []string{"bin", "etc", "proc", "sys", "dev", "tmp", "data", "home/u"} {
 		must(t, os.MkdirAll(filepath.Join(dir, d), 0o755))
 	}
-	b, err := os.ReadFile("/bin/busybox")
-	must(t, err)
-	must(t, os.WriteFile(filepath.Join(dir, "bin/busybox"), b, 0o755))
+	must(t, os.Link(busybox(), filepath.Join(dir, "bin/busybox")))
 	for _, a := range []string{"sh", "cat", "ls", "id", "env", "sort", "grep", "sed", "awk", "find", "stat", "readlink", "tty", "hostname", "sleep", "wc", "cut", "true", "touch", "mknod", "kill", "stty", "head"} {
 		must(t, os.Symlink("busybox", filepath.Join(dir, "bin", a)))
 	}
@@ -193,10 +212,32 @@ func (o *output) started(console *os.File) {
 	}()
 }
 
+// patience is how long anything may take here; what takes longer hangs.
+const patience = 10 * time.Second
+
+// reap waits for a process, but not for ever.
+func reap(t *testing.T, r runner) syscall.WaitStatus {
+	t.Helper()
+	type end struct {
+		ws  syscall.WaitStatus
+		err error
+	}
+	c := make(chan end, 1)
+	go func() { ws, err := r.Wait(); c <- end{ws, err} }()
+	select {
+	case e := <-c:
+		must(t, e.err)
+		return e.ws
+	case <-time.After(patience):
+		st, _ := os.ReadFile(fmt.Sprintf("/proc/%d/status", r.Pid()))
+		t.Fatalf("process %d does not end:\n%s", r.Pid(), st)
+	}
+	return 0
+}
+
 func ended(t *testing.T, r runner, o *output) outcome {
 	t.Helper()
-	ws, err := r.Wait()
-	must(t, err)
+	ws := reap(t, r)
 	select {
 	case s := <-o.read:
 		code := ws.ExitStatus()
@@ -204,7 +245,7 @@ func ended(t *testing.T, r runner, o *output) outcome {
 			code = 128 + int(ws.Signal())
 		}
 		return outcome{s, code}
-	case <-time.After(10 * time.Second):
+	case <-time.After(patience):
 		t.Fatal("the output does not end")
 	}
 	return outcome{}
@@ -465,8 +506,8 @@ func sleeper(t *testing.T, backend string, s *specs.Spec) (container, *fastinit.
 	must(t, err)
 	t.Cleanup(func() {
 		groups := c.Groups()
-		_ = c.Signal(syscall.SIGKILL) // it may have ended
-		_, _ = c.Wait()
+		must(t, c.Signal(syscall.SIGKILL))
+		reap(t, c)
 		must(t, c.Destroy())
 		must(t, target.Close())
 		removeGroups(t, groups)
@@ -540,5 +581,52 @@ func TestExecsShowTheSame(t *testing.T) {
 				}
 			})
 		}
+	}
+}
+
+// Many execs at once beside other work: each has its own exit code and output, and nothing stays behind that would keep the
+// container from ending.
+func TestManyExecsAtOnce(t *testing.T) {
+	needRoot(t)
+	const width, each = 8, 30
+	stop := make(chan struct{})
+	var busy sync.WaitGroup
+	for range runtime.NumCPU() {
+		busy.Go(func() {
+			for {
+				select {
+				case <-stop:
+					return
+				default:
+				}
+			}
+		})
+	}
+	defer busy.Wait()
+	defer close(stop)
+	c, target := sleeper(t, "fastinit", plainSpec(t, rootfs(t), ids.New()))
+	var wg sync.WaitGroup
+	for w := range width {
+		wg.Go(func() {
+			for i := range each {
+				code := (w*each + i) % 100
+				p := plainSpec(t, "/", ids.New(), "sh", "-c", fmt.Sprintf("echo %d; exit %d", code, code)).Process
+				o := newOutput(t, false)
+				r, _, err := target.Exec(p, o.io)
+				if err != nil {
+					t.Error(err)
+					return
+				}
+				o.started(nil)
+				if out := ended(t, r, o); out.Code != code || out.Out != fmt.Sprintln(code) {
+					t.Errorf("got %+v, want %d", out, code)
+				}
+			}
+		})
+	}
+	wg.Wait()
+	pids, err := c.Pids()
+	if err != nil || len(pids) != 1 {
+		t.Errorf("processes %v, want init alone (%v)", pids, err)
 	}
 }

@@ -128,8 +128,8 @@ func TestHostileRootsStayInside(t *testing.T) {
 // A descriptor of the host that is open while the working directory is made would be a way out.
 func TestWorkingDirectoriesByDescriptor(t *testing.T) {
 	needRoot(t)
-	for fd := 3; fd < 12; fd++ {
-		for _, way := range []string{"", "/1/root", "/self/root", "/1/cwd"} {
+	for fd := 3; fd < 8; fd++ {
+		for _, way := range []string{"", "/1/root"} {
 			root, outside := hostileRoot(t)
 			id := ids.New()
 			s := plainSpec(t, root, id, "ls", "/")

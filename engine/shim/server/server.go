@@ -33,7 +33,7 @@ type Server struct {
 	mu    sync.Mutex
 	tasks map[string]*task
 	holds int
-	busy  int // creates in flight
+	busy  int // creates and starts in flight
 	idle  time.Time
 }
 
@@ -210,9 +210,14 @@ func (s *Server) handle(req *shim.Request) (shim.Response, error) {
 	}
 	switch req.Op {
 	case shim.OpStart:
+		s.count(&s.busy, 1)
+		defer s.count(&s.busy, -1)
 		pid, err := t.start(p)
 		return shim.Response{Pid: pid}, err
 	case shim.OpKill:
+		if p == t.init && req.Signal == int(syscall.SIGKILL) {
+			go s.reapStrays(t)
+		}
 		return shim.Response{}, t.kill(p, syscall.Signal(req.Signal))
 	case shim.OpExec:
 		return shim.Response{}, t.addExec(req.Exec, req.Process)
@@ -274,6 +279,7 @@ func (s *Server) delete(req *shim.Request) (shim.Response, error) {
 	}
 	if !t.init.done() {
 		_ = t.c.Signal(syscall.SIGKILL) // the wait below tells
+		go s.reapStrays(t)
 		select {
 		case <-t.init.exited:
 		case <-time.After(10 * time.Second):
