@@ -59,6 +59,8 @@ type containers interface {
 	GetArchive(ctx context.Context, ref, path string, head func(*container.FileInfo) io.Writer) error
 	PutArchive(ctx context.Context, ref, path string, src io.Reader, o container.PutOptions) error
 	Export(ctx context.Context, ref string, begin func() io.Writer) error
+	Commit(ctx context.Context, ref string, o container.CommitOptions) (string, error)
+	Changes(ctx context.Context, ref string) ([]container.Change, error)
 	LogPath(id container.ID) string
 	Dir(id container.ID) string
 }

@@ -128,6 +128,8 @@ var routes = append([]route{
 	{method: get, pattern: "/containers/{id...}/archive", success: 200, handler: (*Server).archiveGet, kind: streamed},
 	{method: put, pattern: "/containers/{id...}/archive", success: 200, handler: (*Server).archivePut},
 	{method: get, pattern: "/containers/{id...}/export", success: 200, handler: (*Server).containerExport, kind: streamed},
+	{method: get, pattern: "/containers/{id...}/changes", success: 200, handler: (*Server).containerChanges},
+	{method: post, pattern: "/commit", success: 201, handler: (*Server).commit},
 	{method: post, pattern: "/containers/{id...}/exec", success: 201, handler: (*Server).execCreate},
 	{method: post, pattern: "/exec/{id...}/start", success: 200, handler: (*Server).execStart, kind: hijacked},
 	{method: post, pattern: "/exec/{id...}/resize", success: 200, handler: (*Server).execResize},

@@ -15,6 +15,7 @@ func Cases() []Case {
 		health(),
 		connection(),
 		copies(),
+		commits(),
 		hostConfig(),
 		builds(),
 	)

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"log/slog"
 
+	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 	specs "github.com/opencontainers/runtime-spec/specs-go"
 
@@ -25,6 +26,8 @@ type Rootfs interface {
 	RemoveRootfs(ctx context.Context, id string) error
 	RootfsIDs(ctx context.Context) ([]string, error)
 	Usage(ctx context.Context, id string) (int64, error)
+	Commit(ctx context.Context, id string, o image.CommitOptions) (digest.Digest, error)
+	Changes(ctx context.Context, id string) ([]image.Change, error)
 }
 
 // Networks is what a container needs of networks.

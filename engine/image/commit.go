@@ -52,6 +52,12 @@ func Name(repo, tag string) (reference.Named, error) {
 	if err != nil {
 		return nil, errkind.InvalidArgument("%w", err)
 	}
+	if _, ok := n.(reference.Digested); ok {
+		return nil, errkind.InvalidArgument("refusing to create a tag with a digest reference")
+	}
+	if reference.FamiliarName(n) == string(digest.Canonical) {
+		return nil, errkind.InvalidArgument("refusing to create an ambiguous tag using digest algorithm as name")
+	}
 	return reference.TagNameOnly(n), nil
 }
 

@@ -24,16 +24,16 @@ type Image struct {
 // Config is the run configuration in an image, with Docker's additions to the OCI one.
 type Config struct {
 	User         string              `json:"User"`
-	ExposedPorts map[string]struct{} `json:"ExposedPorts"`
+	ExposedPorts map[string]struct{} `json:"ExposedPorts,omitempty"`
 	Env          []string            `json:"Env"`
 	Entrypoint   []string            `json:"Entrypoint"`
 	Cmd          []string            `json:"Cmd"`
 	Volumes      map[string]struct{} `json:"Volumes"`
 	WorkingDir   string              `json:"WorkingDir"`
 	Labels       map[string]string   `json:"Labels"`
-	StopSignal   string              `json:"StopSignal"`
+	StopSignal   string              `json:"StopSignal,omitempty"`
 	StopTimeout  *int                `json:"StopTimeout,omitempty"`
-	ArgsEscaped  bool                `json:"ArgsEscaped"`
+	ArgsEscaped  bool                `json:"ArgsEscaped,omitempty"`
 	Healthcheck  *Healthcheck        `json:"Healthcheck,omitempty"`
 	OnBuild      []string            `json:"OnBuild,omitempty"`
 	Shell        []string            `json:"Shell,omitempty"`
