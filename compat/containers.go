@@ -44,9 +44,9 @@ func (s *Server) containerStart(c *Ctx) (any, error) {
 func (s *Server) stopOptions(c *Ctx) (o container.StopOptions, err error) {
 	o.Signal = c.query.Get("signal")
 	if t := c.query.Get("t"); t != "" {
-		n, err := wire.Int("value for 't'", t, 0)
+		n, err := strconv.Atoi(t)
 		if err != nil {
-			return o, err
+			return o, wire.Invalid("%w", err)
 		}
 		o.Grace = &n
 	}
@@ -85,16 +85,14 @@ func (s *Server) containerRename(c *Ctx) (any, error) {
 	return nil, s.Containers.Rename(c.Context(), c.Param("id"), c.query.Get("name"))
 }
 
+// size reads the size of a terminal; the kernel takes the lower sixteen bits.
 func (s *Server) size(c *Ctx) (rows, cols uint16, err error) {
-	h, err := strconv.ParseUint(c.query.Get("h"), 10, 16)
+	h, err := wire.Unsigned("resize height", c.query.Get("h"))
 	if err != nil {
-		return 0, 0, wire.Invalid("invalid resize height %q: invalid syntax", c.query.Get("h"))
+		return 0, 0, err
 	}
-	w, err := strconv.ParseUint(c.query.Get("w"), 10, 16)
-	if err != nil {
-		return 0, 0, wire.Invalid("invalid resize width %q: invalid syntax", c.query.Get("w"))
-	}
-	return uint16(h), uint16(w), nil
+	w, err := wire.Unsigned("resize width", c.query.Get("w"))
+	return uint16(h), uint16(w), err
 }
 
 func (s *Server) containerResize(c *Ctx) (any, error) {
@@ -106,7 +104,7 @@ func (s *Server) containerResize(c *Ctx) (any, error) {
 }
 
 func (s *Server) containerRemove(c *Ctx) (any, error) {
-	return nil, s.Containers.Remove(c.Context(), c.Param("id"), container.RemoveOptions{Force: c.flag("force"), Volumes: c.flag("v")})
+	return nil, s.Containers.Remove(c.Context(), c.Param("id"), container.RemoveOptions{Force: c.flag("force"), Volumes: c.flag("v"), Link: c.flag("link")})
 }
 
 func (s *Server) containerInspect(c *Ctx) (any, error) {

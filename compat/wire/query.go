@@ -2,6 +2,7 @@ package wire
 
 import (
 	"errors"
+	"math"
 	"strconv"
 	"strings"
 	"time"
@@ -26,6 +27,18 @@ func Int(name, s string, def int) (int, error) {
 		return 0, Invalid("invalid %s %q: invalid syntax", name, s)
 	}
 	return n, nil
+}
+
+// Unsigned reads a number of 32 bits.
+func Unsigned(name, s string) (uint32, error) {
+	n, err := strconv.ParseInt(s, 10, 64)
+	switch {
+	case err == nil && n >= 0 && n <= math.MaxUint32:
+		return uint32(n), nil
+	case err == nil, errors.Is(err, strconv.ErrRange):
+		return 0, Invalid("invalid %s %q: value out of range", name, s)
+	}
+	return 0, Invalid("invalid %s %q: invalid syntax", name, s)
 }
 
 // Time reads seconds with an optional fraction, as events and logs take them; "" and "0" are the zero time.

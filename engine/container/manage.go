@@ -177,8 +177,10 @@ func mergeLimits(dst *Resources, r Resources) error {
 	if r.NanoCPUs > 0 && (dst.CPUPeriod > 0 || dst.CPUQuota > 0) {
 		return errkind.Conflict("Conflicting options: Nano CPUs cannot be updated as CPU Period/Quota has already been set")
 	}
-	if (r.CPUPeriod > 0 || r.CPUQuota > 0) && dst.NanoCPUs > 0 {
-		return errkind.Conflict("Conflicting options: CPU Period/Quota cannot be updated as NanoCPUs has already been set")
+	for what, v := range map[string]int64{"Period": r.CPUPeriod, "Quota": r.CPUQuota} {
+		if v > 0 && dst.NanoCPUs > 0 {
+			return errkind.Conflict("Conflicting options: CPU %s cannot be updated as NanoCPUs has already been set", what)
+		}
 	}
 	if r.Memory != 0 && r.MemorySwap == 0 && dst.MemorySwap > 0 && r.Memory > dst.MemorySwap {
 		return errkind.Conflict("Memory limit should be smaller than already set memoryswap limit, update the memoryswap at the same time")

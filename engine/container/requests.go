@@ -24,6 +24,7 @@ type StopOptions struct {
 type RemoveOptions struct {
 	Force   bool // kill it first
 	Volumes bool // anonymous volumes go too
+	Link    bool // the name is that of a link: it goes, the container stays
 }
 
 // WaitCondition says what a waiter waits for.

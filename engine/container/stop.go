@@ -17,10 +17,14 @@ import (
 	"github.com/berthd/berth/engine/shim"
 )
 
+// parseSignal reads a number or a name, with or without SIG.
 func parseSignal(s string) (syscall.Signal, error) {
 	sig, err := signal.ParseSignal(s)
 	if err != nil {
 		return 0, errkind.InvalidArgument("invalid signal: %s", s)
+	}
+	if !signal.ValidSignalForPlatform(sig) {
+		return 0, errkind.InvalidArgument("the linux daemon does not support signal %d", sig)
 	}
 	return sig, nil
 }
@@ -55,10 +59,10 @@ func (m *Manager) Stop(ctx context.Context, ref string, o StopOptions) error {
 		return err
 	}
 	defer e.release()
-	return m.stopHolding(ctx, e, o)
+	return m.stopHolding(ctx, e, ref, o)
 }
 
-func (m *Manager) stopHolding(ctx context.Context, e *entry, o StopOptions) error {
+func (m *Manager) stopHolding(ctx context.Context, e *entry, ref string, o StopOptions) error {
 	s := e.now.Load()
 	word := s.Spec.Stop.Signal
 	if o.Signal != "" {
@@ -69,7 +73,7 @@ func (m *Manager) stopHolding(ctx context.Context, e *entry, o StopOptions) erro
 	}
 	sig, err := parseSignal(word)
 	if err != nil {
-		return err
+		return errkind.Internal("cannot stop container: %s: %v", ref, err)
 	}
 	m.requestStop(e)
 	t, r, ok := e.live()
@@ -124,7 +128,7 @@ func (m *Manager) signal(ctx context.Context, e *entry, t shim.Task, sig syscall
 func (m *Manager) Kill(ctx context.Context, ref, word string) error {
 	e, err := m.find(ref)
 	if err != nil {
-		return err
+		return fmt.Errorf("cannot kill container: %s: %w", ref, err)
 	}
 	if word == "" {
 		word = "KILL"
@@ -165,7 +169,7 @@ func (m *Manager) Restart(ctx context.Context, ref string, o StopOptions) error 
 	}
 	defer e.release()
 	if _, _, ok := e.live(); ok {
-		if err := m.stopHolding(ctx, e, o); err != nil {
+		if err := m.stopHolding(ctx, e, ref, o); err != nil {
 			return err
 		}
 	}
@@ -199,12 +203,12 @@ func (m *Manager) freeze(ctx context.Context, ref string, tr trigger, action str
 	t, _, ok := e.live()
 	paused := e.now.Load().State.Phase == Paused
 	switch {
+	case tr == trResume && !paused:
+		return errkind.Internal("Container %s is not paused", e.id)
 	case !ok:
 		return errkind.Conflict("container %s is not running", e.id)
 	case tr == trPause && paused:
 		return errkind.Conflict("container %s is already paused", e.id)
-	case tr == trResume && !paused:
-		return errkind.Internal("Container %s is not paused", e.id)
 	}
 	if err := f(t, ctx); err != nil {
 		return err
@@ -245,6 +249,9 @@ func (m *Manager) Remove(ctx context.Context, ref string, o RemoveOptions) error
 	if err != nil {
 		return err
 	}
+	if o.Link {
+		return errkind.Internal("Conflict, cannot remove the default link name of the container")
+	}
 	ctx = context.WithoutCancel(ctx)
 	s := e.now.Load()
 	if s.State.Phase == Removing {
@@ -253,9 +260,9 @@ func (m *Manager) Remove(ctx context.Context, ref string, o RemoveOptions) error
 	if !o.Force {
 		switch s.State.Phase {
 		case Paused:
-			return errkind.Conflict("cannot remove container %q: container is paused and must be unpaused first", "/"+s.Name)
+			return errkind.Conflict("cannot remove container %q: container is paused and must be unpaused first", s.Name)
 		case Running, Starting, Restarting:
-			return errkind.Conflict("cannot remove container %q: container is running: stop the container before removing or force remove", "/"+s.Name)
+			return errkind.Conflict("cannot remove container %q: container is running: stop the container before removing or force remove", s.Name)
 		}
 	}
 	if t, r, ok := e.live(); ok {
@@ -264,7 +271,7 @@ func (m *Manager) Remove(ctx context.Context, ref string, o RemoveOptions) error
 		select {
 		case <-r.exited:
 		case <-time.After(10 * time.Second):
-			return errkind.Conflict("cannot remove container %q: could not kill: it does not die", "/"+s.Name)
+			return errkind.Conflict("cannot remove container %q: could not kill: it does not die", s.Name)
 		}
 	}
 	return m.remove(ctx, e, o)
