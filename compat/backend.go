@@ -78,6 +78,7 @@ type images interface {
 	Driver() (string, [][2]string)
 	Stored(ctx context.Context) (int64, error)
 	Usage(ctx context.Context, id string) (int64, error)
+	Sizes(ctx context.Context, id string) (own, whole int64, err error)
 }
 
 type networks interface {

@@ -5,10 +5,7 @@ import (
 	"encoding/json"
 	"io"
 	"net/http"
-	"regexp"
 	"strconv"
-	"strings"
-	"time"
 
 	api "github.com/docker/docker/api/types/container"
 
@@ -113,147 +110,15 @@ func (s *Server) containerInspect(c *Ctx) (any, error) {
 		return nil, err
 	}
 	driver, _ := s.Images.Driver()
-	return wire.Inspect(sn, wire.Facts{Driver: driver, Dir: s.Containers.Dir(sn.ID), LogPath: s.Containers.LogPath(sn.ID), ExecIDs: s.Containers.ExecIDs(sn.ID)}), nil
-}
-
-func (s *Server) containerList(c *Ctx) (any, error) {
-	f, err := wire.ParseFilters(c.query.Get("filters"), "id", "name", "label", "status", "ancestor", "exited", "before", "since", "network", "volume", "health", "publish", "expose", "is-task", "isolation")
-	if err != nil {
-		return nil, err
-	}
-	limit, err := wire.Int("limit", c.query.Get("limit"), 0)
-	if err != nil {
-		return nil, err
-	}
-	keep, err := s.listFilter(c.Context(), f)
-	if err != nil {
-		return nil, err
-	}
-	all := c.flag("all") || limit > 0 || len(f["status"]) > 0
-	now := time.Now()
-	name := s.imageNames(c.Context())
-	out := []api.Summary{}
-	for _, sn := range s.Containers.List() {
-		if !all && !sn.State.Phase.Live() && sn.State.Phase != container.Restarting || !keep(sn) {
-			continue
-		}
-		out = append(out, wire.Summary(sn, name(sn), now))
-		if limit > 0 && len(out) == limit {
-			break
-		}
-	}
-	return out, nil
-}
-
-// imageNames tells, for one answer, the name a container was made with, or the image's id if that name means another image
-// now or none.
-func (s *Server) imageNames(ctx context.Context) func(*container.Snapshot) string {
-	known := map[string]string{}
-	return func(sn *container.Snapshot) string {
-		ref := sn.Spec.Image.Ref
-		id, ok := known[ref]
-		if !ok {
-			if img, err := s.Images.Resolve(ctx, ref, nil); err == nil {
-				id = img.ID.String()
-			}
-			known[ref] = id
-		}
-		if id != sn.Spec.Image.ID {
-			return sn.Spec.Image.ID
-		}
-		return ref
-	}
-}
-
-func (s *Server) listFilter(ctx context.Context, f wire.Filters) (container.ListFilter, error) {
-	for _, st := range f["status"] {
-		switch st {
-		case "created", "running", "paused", "restarting", "removing", "exited", "dead":
-		default:
-			return nil, wire.Invalid("invalid filter 'status=%s'", st)
-		}
-	}
-	task, err := f.Bool("is-task", false)
-	if err != nil {
-		return nil, err
-	}
-	var before, since *container.Snapshot
-	for k, dst := range map[string]**container.Snapshot{"before": &before, "since": &since} {
-		for _, ref := range f[k] {
-			sn, err := s.Containers.Get(ref)
-			if err != nil {
-				return nil, err
-			}
-			*dst = sn
-		}
-	}
-	var exited []int
-	for _, v := range f["exited"] {
-		n, err := wire.Int("filter 'exited'", v, 0)
+	f := wire.Facts{Driver: driver, Dir: s.Containers.Dir(sn.ID), LogPath: s.Containers.LogPath(sn.ID), ExecIDs: s.Containers.ExecIDs(sn.ID)}
+	if c.flag("size") {
+		own, whole, err := s.Images.Sizes(c.Context(), string(sn.ID))
 		if err != nil {
 			return nil, err
 		}
-		exited = append(exited, n)
+		f.SizeRw, f.SizeRootFs = &own, &whole
 	}
-	ancestors := map[string]bool{}
-	for _, a := range f["ancestor"] {
-		if img, err := s.Images.Resolve(ctx, a, nil); err == nil {
-			ancestors[img.ID.String()] = true
-		}
-	}
-	any := func(values []string, ok func(v string) bool) bool {
-		for _, v := range values {
-			if ok(v) {
-				return true
-			}
-		}
-		return len(values) == 0
-	}
-	return func(sn *container.Snapshot) bool {
-		if before != nil && !sn.Created.Before(before.Created) || since != nil && !sn.Created.After(since.Created) {
-			return false
-		}
-		if len(f["ancestor"]) > 0 && !ancestors[sn.Spec.Image.ID] {
-			return false
-		}
-		if len(exited) > 0 {
-			hit := false
-			for _, n := range exited {
-				hit = hit || sn.State.Phase == container.Exited && sn.State.ExitCode() == n
-			}
-			if !hit {
-				return false
-			}
-		}
-		word := sn.State.Phase
-		if word == container.Starting {
-			word = sn.State.Before
-		}
-		return wire.Labels(f["label"], sn.Spec.Labels) &&
-			any(f["id"], func(v string) bool { return strings.HasPrefix(string(sn.ID), v) }) &&
-			any(f["status"], func(v string) bool { return v == string(word) }) &&
-			any(f["health"], func(v string) bool { return v == wire.HealthWord(sn) }) &&
-			!task && // there is no swarm
-			any(f["network"], func(v string) bool { return v == sn.Spec.Network.Mode }) &&
-			any(f["volume"], func(v string) bool {
-				return any2(sn.Spec.Storage.Points, func(p container.MountPoint) bool {
-					return p.Name == v || p.Source == v || p.Destination == v
-				})
-			}) &&
-			any(f["name"], func(v string) bool {
-				re, err := regexp.Compile(v)
-				return v == sn.Name || err == nil && (re.MatchString(sn.Name) || re.MatchString("/"+sn.Name))
-			})
-	}, nil
-}
-
-func any2[T any](list []T, f func(T) bool) bool {
-	for _, v := range list {
-		if f(v) {
-			return true
-		}
-	}
-	return false
+	return wire.Inspect(sn, f), nil
 }
 
 // containerWait flushes its head as soon as the waiter is registered: clients start the container only then.

@@ -39,9 +39,12 @@ func (s *Server) containerPrune(c *Ctx) (any, error) {
 		return nil, err
 	}
 	var until time.Time
+	if len(f["until"]) > 1 {
+		return nil, wire.Invalid("more than one until filter specified")
+	}
 	for _, v := range f["until"] {
 		if until, err = wire.Moment("until", v, time.Now()); err != nil {
-			return nil, err
+			return nil, wire.Invalid("failed to parse value as time or duration: invalid seconds %q: invalid syntax", v)
 		}
 	}
 	ids, bytes, err := s.Containers.Prune(c.Context(), func(sn *container.Snapshot) bool {

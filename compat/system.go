@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"net/http"
 	"regexp"
+	"slices"
 	"strings"
 
 	eventapi "github.com/docker/docker/api/types/events"
@@ -167,7 +168,7 @@ func (s *Server) networkList(c *Ctx) (any, error) {
 		return nil, err
 	}
 	in := func(list []string, ok func(string) bool) bool {
-		return len(list) == 0 || any2(list, ok)
+		return len(list) == 0 || slices.ContainsFunc(list, ok)
 	}
 	out := []netapi.Inspect{}
 	for _, n := range s.Networks.List() {
@@ -227,7 +228,7 @@ func (s *Server) volumeList(c *Ctx) (any, error) {
 	}
 	out := volapi.ListResponse{Volumes: []*volapi.Volume{}}
 	for _, v := range all {
-		named := len(f["name"]) == 0 || any2(f["name"], func(p string) bool {
+		named := len(f["name"]) == 0 || slices.ContainsFunc(f["name"], func(p string) bool {
 			re, err := regexp.Compile(p)
 			return p == v.Name || err == nil && re.MatchString(v.Name)
 		})

@@ -16,6 +16,7 @@ func Cases() []Case {
 		connection(),
 		copies(),
 		commits(),
+		lists(),
 		hostConfig(),
 		builds(),
 	)

@@ -28,9 +28,13 @@ type Facts struct {
 	Dir     string // the container's own directory
 	LogPath string
 	ExecIDs []string
+	// Bytes of the container's own files and of all it sees; nil if they were not asked for.
+	SizeRw, SizeRootFs *int64
 }
 
-// status is Docker's word for a phase; Starting shows as what was before.
+// Phase is what a container's phase shows as: Starting as what was before.
+func Phase(s *domain.Snapshot) domain.Phase { return statusWord(&s.State) }
+
 func statusWord(s *domain.State) domain.Phase {
 	if s.Phase == domain.Starting {
 		return s.Before
@@ -54,7 +58,7 @@ func Inspect(s *domain.Snapshot, f Facts) *container.InspectResponse {
 	}
 	base := &container.ContainerJSONBase{
 		ID: string(s.ID), Created: stamp(s.Created), Path: argv[0], Args: argv[1:], State: st, Image: s.Spec.Image.ID, Name: "/" + s.Name, RestartCount: s.State.RestartCount,
-		Driver: f.Driver, Platform: "linux", HostConfig: HostConfig(s.Spec), ExecIDs: f.ExecIDs, GraphDriver: storage.DriverData{Name: f.Driver},
+		Driver: f.Driver, Platform: "linux", HostConfig: HostConfig(s.Spec), ExecIDs: f.ExecIDs, SizeRw: f.SizeRw, SizeRootFs: f.SizeRootFs, GraphDriver: storage.DriverData{Name: f.Driver},
 	}
 	if !s.State.StartedAt.IsZero() {
 		base.ResolvConfPath, base.HostnamePath, base.HostsPath = f.Dir+"/resolv.conf", f.Dir+"/hostname", f.Dir+"/hosts"
@@ -137,6 +141,16 @@ func networks(s *domain.Snapshot) map[string]*network.EndpointSettings {
 	return out
 }
 
+// InNetwork reports whether a container belongs to a network whose name or id is v or begins with it.
+func InNetwork(s *domain.Snapshot, v string) bool {
+	for name, e := range networks(s) {
+		if strings.HasPrefix(name, v) || e.NetworkID != "" && strings.HasPrefix(e.NetworkID, v) {
+			return true
+		}
+	}
+	return false
+}
+
 func networkSettings(s *domain.Snapshot) *container.NetworkSettings {
 	n := &container.NetworkSettings{Networks: networks(s)}
 	n.Ports = nat.PortMap{}
@@ -162,7 +176,7 @@ func networkSettings(s *domain.Snapshot) *container.NetworkSettings {
 func Summary(s *domain.Snapshot, image string, now time.Time) container.Summary {
 	c := container.Summary{
 		ID: string(s.ID), Names: []string{"/" + s.Name}, Image: image, ImageID: s.Spec.Image.ID, Command: command(s.Spec.Process.Argv()), Created: s.Created.Unix(),
-		Ports: ports(s), Labels: s.Spec.Labels, State: container.ContainerState(statusWord(&s.State)), Status: Status(s, now), NetworkSettings: &container.NetworkSettingsSummary{Networks: networks(s)},
+		Ports: Ports(s), Labels: s.Spec.Labels, State: container.ContainerState(statusWord(&s.State)), Status: Status(s, now), NetworkSettings: &container.NetworkSettingsSummary{Networks: networks(s)},
 		Mounts: mounts(s, true), ImageManifestDescriptor: manifest(s),
 	}
 	c.HostConfig.NetworkMode = s.Spec.Network.Mode
@@ -180,7 +194,8 @@ func command(argv []string) string {
 	return strings.Join(out, " ")
 }
 
-func ports(s *domain.Snapshot) []container.Port {
+// Ports are the ports of a running container, published ones first.
+func Ports(s *domain.Snapshot) []container.Port {
 	out := []container.Port{}
 	if !s.State.Phase.Live() {
 		return out

@@ -86,7 +86,13 @@ func parsePS(out string, pids []int) (*Processes, error) {
 }
 
 // Prune removes the containers that do not run and that want accepts. Returns their ids and the bytes of their own layers.
+//
+// Errors: ErrConflict while another one is under way.
 func (m *Manager) Prune(ctx context.Context, want ListFilter) (ids []string, bytes int64, err error) {
+	if !m.pruning.CompareAndSwap(false, true) {
+		return nil, 0, errkind.Conflict("a prune operation is already running")
+	}
+	defer m.pruning.Store(false)
 	for _, s := range m.List() {
 		if s.State.Phase != Created && s.State.Phase != Exited && s.State.Phase != Dead || !want(s) {
 			continue

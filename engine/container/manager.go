@@ -25,6 +25,8 @@ type Manager struct {
 	wg    sync.WaitGroup
 	list  atomic.Pointer[[]*entry] // newest first; immutable
 
+	pruning atomic.Bool
+
 	mu struct {
 		sync.Mutex
 		byID  map[ID]*entry

@@ -35,3 +35,24 @@ func (s *Service) Stored(ctx context.Context) (total int64, err error) {
 	}
 	return total, nil
 }
+
+// Sizes is what a container wrote, and that with all it stands on, in bytes.
+func (s *Service) Sizes(ctx context.Context, id string) (own, whole int64, err error) {
+	ctx = ns(ctx)
+	for key := id; key != ""; {
+		u, err := s.sn.Usage(ctx, key)
+		if err != nil {
+			return 0, 0, err
+		}
+		if key == id {
+			own = u.Size
+		}
+		whole += u.Size
+		i, err := s.sn.Stat(ctx, key)
+		if err != nil {
+			return 0, 0, err
+		}
+		key = i.Parent
+	}
+	return own, whole, nil
+}
