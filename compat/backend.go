@@ -99,16 +99,3 @@ type volumes interface {
 type events interface {
 	Subscribe(ctx context.Context, match func(*event.Event) bool, since, until time.Time) iter.Seq[event.Event]
 }
-
-// Info is what the host and the daemon are.
-type Info struct {
-	ID, Name, Root, Kernel, OS, Arch string
-	CPUs                             int
-	Memory                           int64
-	CgroupVersion, Commit, GoVersion string
-	LiveRestore, Debug               bool
-	Goroutines, Files                int
-	InsecureRegistries, Mirrors      []string
-	Labels                           []string
-	SwapLimit, PidsLimit             bool
-}

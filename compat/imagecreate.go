@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"io"
 	"net/http"
-	"net/netip"
 	"strings"
 
 	"github.com/containerd/platforms"
@@ -89,27 +88,4 @@ func (s *Server) importImage(c *Ctx, p *progress, cfg image.Config) (any, error)
 		p.row(image.Progress{Status: id.String()})
 	}
 	return p.end(err)
-}
-
-// registryConfig is what `docker info` shows of the registry policy.
-func registryConfig(i Info) map[string]any {
-	index := func(name string, mirrors []string, official bool) map[string]any {
-		if mirrors == nil {
-			mirrors = []string{}
-		}
-		return map[string]any{"Name": name, "Mirrors": mirrors, "Official": official, "Secure": official}
-	}
-	var mirrors []string
-	for _, m := range i.Mirrors {
-		mirrors = append(mirrors, strings.TrimSuffix(m, "/")+"/")
-	}
-	cidrs, indexes := []string{"::1/128", "127.0.0.0/8"}, map[string]any{"docker.io": index("docker.io", mirrors, true)}
-	for _, r := range i.InsecureRegistries {
-		if _, err := netip.ParsePrefix(r); err == nil {
-			cidrs = append(cidrs, r)
-		} else {
-			indexes[r] = index(r, nil, false)
-		}
-	}
-	return map[string]any{"InsecureRegistryCIDRs": cidrs, "IndexConfigs": indexes, "Mirrors": mirrors}
 }

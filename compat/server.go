@@ -9,6 +9,8 @@ import (
 	"net/http"
 	"net/url"
 	"runtime/debug"
+	"strconv"
+	"sync/atomic"
 
 	"github.com/containerd/errdefs"
 	"github.com/labstack/echo/v4"
@@ -25,8 +27,11 @@ const (
 // Server answers API requests.
 type Server struct {
 	Backend
-	Log     *slog.Logger
-	Version string // of berth
+	Log          *slog.Logger
+	Version      string // of berth
+	Experimental bool
+	// ClassicBuild tells clients to prefer the classic builder.
+	ClassicBuild atomic.Bool
 }
 
 // Ctx is one request.
@@ -111,7 +116,7 @@ func (s *Server) serve(rw http.ResponseWriter, r *http.Request) {
 		s.fail(w, r, err)
 		return
 	}
-	h.Set("Docker-Experimental", "false")
+	h.Set("Docker-Experimental", strconv.FormatBool(s.Experimental))
 	c := &Ctx{Request: r, w: w, route: rt, value: value, version: version}
 	if err := c.prepare(); err != nil {
 		s.fail(w, r, err)

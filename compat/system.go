@@ -12,16 +12,14 @@ import (
 	volapi "github.com/docker/docker/api/types/volume"
 
 	"github.com/berthd/berth/compat/wire"
-	"github.com/berthd/berth/engine/container"
 	"github.com/berthd/berth/engine/event"
-	"github.com/berthd/berth/engine/image"
 	"github.com/berthd/berth/engine/network"
 	"github.com/berthd/berth/engine/volume"
 )
 
 func (s *Server) ping(c *Ctx) (any, error) {
 	h := c.w.Header()
-	h.Set("Builder-Version", "1") // there is no builder yet, and BuildKit least of all
+	h.Set("Builder-Version", s.builderVersion())
 	h.Set("Swarm", "inactive")
 	h.Set("Cache-Control", "no-cache, no-store, must-revalidate")
 	h.Set("Pragma", "no-cache")
@@ -32,60 +30,6 @@ func (s *Server) ping(c *Ctx) (any, error) {
 	}
 	_, _ = c.w.Write([]byte("OK")) // the client may be gone
 	return nil, done
-}
-
-func (s *Server) version(*Ctx) (any, error) {
-	i := s.System()
-	arch := map[string]string{"x86_64": "amd64", "aarch64": "arm64"}[i.Arch]
-	if arch == "" {
-		arch = i.Arch
-	}
-	details := map[string]string{
-		"ApiVersion": MaxVersion, "MinAPIVersion": MinVersion, "Arch": arch, "BuildTime": "", "Experimental": "false", "GitCommit": i.Commit, "GoVersion": i.GoVersion, "KernelVersion": i.Kernel, "Os": "linux",
-	}
-	return map[string]any{
-		"Platform": map[string]string{"Name": "berth"}, "Version": s.Version, "ApiVersion": MaxVersion, "MinAPIVersion": MinVersion, "GitCommit": i.Commit, "GoVersion": i.GoVersion,
-		"Os": "linux", "Arch": arch, "KernelVersion": i.Kernel, "BuildTime": "",
-		"Components": []any{map[string]any{"Name": "Engine", "Version": s.Version, "Details": details}},
-	}, nil
-}
-
-func (s *Server) info(c *Ctx) (any, error) {
-	i := s.System()
-	running, paused, stopped := 0, 0, 0
-	all := s.Containers.List()
-	for _, sn := range all {
-		switch sn.State.Phase {
-		case container.Running:
-			running++
-		case container.Paused:
-			paused++
-		default:
-			stopped++
-		}
-	}
-	imgs, err := s.Images.List(c.Context(), image.ListOptions{})
-	if err != nil {
-		return nil, err
-	}
-	driver, status := s.Images.Driver()
-	labels := i.Labels
-	if labels == nil {
-		labels = []string{}
-	}
-	return map[string]any{
-		"ID": i.ID, "Containers": len(all), "ContainersRunning": running, "ContainersPaused": paused, "ContainersStopped": stopped, "Images": len(imgs),
-		"Driver": driver, "DriverStatus": status, "Plugins": map[string]any{"Volume": []string{"local"}, "Network": []string{"bridge", "host", "null"}, "Authorization": nil, "Log": []string{"json-file", "local", "none"}},
-		"MemoryLimit": true, "SwapLimit": i.SwapLimit, "CpuCfsPeriod": true, "CpuCfsQuota": true, "CPUShares": true, "CPUSet": true, "PidsLimit": i.PidsLimit, "IPv4Forwarding": true, "OomKillDisable": i.CgroupVersion == "1",
-		"Debug": i.Debug, "NFd": i.Files, "NGoroutines": i.Goroutines, "NEventsListener": 0, "LoggingDriver": "json-file", "CgroupDriver": "cgroupfs", "CgroupVersion": i.CgroupVersion,
-		"KernelVersion": i.Kernel, "OperatingSystem": i.OS, "OSVersion": "", "OSType": "linux", "Architecture": i.Arch, "NCPU": i.CPUs, "MemTotal": i.Memory, "Name": i.Name,
-		"IndexServerAddress": "https://index.docker.io/v1/", "RegistryConfig": registryConfig(i),
-		"GenericResources": nil, "DockerRootDir": i.Root, "HttpProxy": "", "HttpsProxy": "", "NoProxy": "", "Labels": labels, "ExperimentalBuild": false, "ServerVersion": s.Version,
-		"Runtimes": map[string]any{"runc": map[string]string{"path": "runc"}}, "DefaultRuntime": "runc",
-		"Swarm":              map[string]any{"NodeID": "", "NodeAddr": "", "LocalNodeState": "inactive", "ControlAvailable": false, "Error": "", "RemoteManagers": nil},
-		"LiveRestoreEnabled": i.LiveRestore, "Isolation": "", "InitBinary": "docker-init", "ContainerdCommit": map[string]string{"ID": ""}, "RuncCommit": map[string]string{"ID": ""}, "InitCommit": map[string]string{"ID": ""},
-		"SecurityOptions": []string{"name=seccomp,profile=builtin"}, "Warnings": nil,
-	}, nil
 }
 
 func (s *Server) events(c *Ctx) (any, error) {

@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"syscall"
 
 	"github.com/berthd/berth/engine/build/buildkit"
@@ -36,6 +37,7 @@ type Config struct {
 	Registry                       registry.Config
 	MaxDownloads, MaxUploads       int // 0 = dockerd's default
 	MaxAttempts                    int // for one blob; 0 = dockerd's default
+	AddressPools                   []AddressPool
 	LiveRestore                    bool
 	DefaultInit                    bool
 	InitPath                       string
@@ -55,6 +57,12 @@ type Config struct {
 	Log             *slog.Logger
 }
 
+// AddressPool is a range that the subnets of networks are cut from.
+type AddressPool struct {
+	Base netip.Prefix
+	Size int // prefix length of a subnet
+}
+
 // Engine owns the parts.
 type Engine struct {
 	Containers *container.Manager
@@ -66,6 +74,8 @@ type Engine struct {
 	ID         string
 
 	cfg   Config
+	facts host.Facts
+	keep  atomic.Bool // containers stay when the daemon ends
 	db    *store.DB
 	shims *shim.Client
 	lock  *os.File
@@ -77,6 +87,7 @@ func CgroupV2() bool { return host.Read().CgroupV2 }
 // Open assembles the engine and brings rows and host together. Only one engine can have a data root.
 func Open(ctx context.Context, c Config) (_ *Engine, err error) {
 	e := &Engine{cfg: c, Events: event.NewBus()}
+	e.keep.Store(c.LiveRestore)
 	defer func() {
 		if err != nil {
 			e.close()
@@ -119,6 +130,7 @@ func Open(ctx context.Context, c Config) (_ *Engine, err error) {
 		return nil, fmt.Errorf("shims: %w", err)
 	}
 	facts := host.Read()
+	e.facts = facts
 	if c.DefaultRuntime == "" {
 		c.DefaultRuntime = "runc"
 	}
@@ -209,11 +221,11 @@ func (e *Engine) volumeUsers(name string) []string {
 
 // Shutdown ends the engine: containers are stopped unless live-restore is on, then they stay.
 func (e *Engine) Shutdown(ctx context.Context) {
-	if !e.cfg.LiveRestore {
+	if !e.keep.Load() {
 		e.Containers.Shutdown(ctx)
 	}
 	e.Containers.Close()
-	if !e.cfg.LiveRestore {
+	if !e.keep.Load() {
 		e.shims.Shutdown(ctx)
 	}
 	e.close()
