@@ -89,6 +89,13 @@ func ToSpec(r *container.CreateRequest, platform string) (*domain.Spec, error) {
 				a.HasIPAM = true
 				a.IPv4, _ = netip.ParseAddr(e.IPAMConfig.IPv4Address)
 				a.IPv6, _ = netip.ParseAddr(e.IPAMConfig.IPv6Address)
+				for _, l := range e.IPAMConfig.LinkLocalIPs {
+					ip, err := netip.ParseAddr(l)
+					if err != nil {
+						return nil, Invalid("invalid link-local IP address: %s", l)
+					}
+					a.LinkLocal = append(a.LinkLocal, ip)
+				}
 			}
 			s.Network.Attachments[name] = a
 		}

@@ -127,6 +127,9 @@ func networks(s *domain.Snapshot) map[string]*network.EndpointSettings {
 		e := &network.EndpointSettings{Links: a.Links, Aliases: a.Aliases, MacAddress: a.MAC, DriverOpts: a.DriverOpts, GwPriority: a.GwPriority}
 		if a.HasIPAM {
 			e.IPAMConfig = &network.EndpointIPAMConfig{IPv4Address: addr(a.IPv4), IPv6Address: addr(a.IPv6)}
+			for _, l := range a.LinkLocal {
+				e.IPAMConfig.LinkLocalIPs = append(e.IPAMConfig.LinkLocalIPs, l.String())
+			}
 		}
 		for _, ep := range s.Endpoints {
 			if ep.Name == n {

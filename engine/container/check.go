@@ -66,6 +66,11 @@ func (m *Manager) checkHost(s *Spec) error {
 	if len(s.Network.Links) > 0 {
 		return errkind.NotImplemented("links: not supported yet")
 	}
+	for name, a := range s.Network.Attachments {
+		if len(a.LinkLocal) > 0 {
+			return errkind.NotImplemented("link-local addresses in network %s: not supported yet", name)
+		}
+	}
 	for _, h := range s.Network.ExtraHosts {
 		name, ip, ok := strings.Cut(h, ":")
 		if !ok || name == "" {
