@@ -3,10 +3,12 @@ package main
 import (
 	"context"
 	"crypto/tls"
+	"fmt"
 	"log/slog"
 	"net"
 	"net/http"
 	"os"
+	"slices"
 	"sync/atomic"
 	"time"
 
@@ -107,6 +109,9 @@ func (d *running) reload() {
 	old := d.config.Load()
 	d.log.Info("reloading the configuration", "file", old.File)
 	next, err := old.Reload(d.args)
+	if err == nil {
+		err = fixed(old, next)
+	}
 	if err != nil {
 		d.log.Error("the configuration is not reloaded", "error", err)
 		return
@@ -115,4 +120,20 @@ func (d *running) reload() {
 	d.log.adjust(next)
 	d.api.ClassicBuild.Store(classic(next))
 	d.engine.Reload(engine.Reloadable{LiveRestore: next.LiveRestore, Attributes: next.Attributes()})
+}
+
+// fixed refuses to change what the image store takes over at its start only.
+func fixed(old, next *config.Config) error {
+	for _, o := range []struct {
+		name string
+		same bool
+	}{
+		{"insecure-registries", slices.Equal(old.Insecure, next.Insecure)}, {"registry-mirrors", slices.Equal(old.Mirrors, next.Mirrors)},
+		{"max-concurrent-downloads", old.MaxDownloads == next.MaxDownloads}, {"max-concurrent-uploads", old.MaxUploads == next.MaxUploads}, {"max-download-attempts", old.MaxAttempts == next.MaxAttempts},
+	} {
+		if !o.same {
+			return fmt.Errorf("%s cannot be changed in a running daemon yet", o.name)
+		}
+	}
+	return nil
 }
