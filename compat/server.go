@@ -10,6 +10,7 @@ import (
 	"net/url"
 	"runtime/debug"
 	"strconv"
+	"strings"
 	"sync/atomic"
 
 	"github.com/containerd/errdefs"
@@ -79,6 +80,10 @@ func (s *Server) serve(rw http.ResponseWriter, r *http.Request) {
 	}()
 	if err := listenerRules(r); err != nil {
 		s.fail(w, r, err)
+		return
+	}
+	if r.ProtoMajor == 2 && strings.HasPrefix(r.Header.Get("Content-Type"), "application/grpc") { // newer build clients speak to the socket itself
+		s.Build.ServeHTTP(rw, r)
 		return
 	}
 	if err := checkHead(r); err != nil {
