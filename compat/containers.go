@@ -200,7 +200,7 @@ func (s *Server) containerAttach(c *Ctx) (any, error) {
 	if !st.TTY || !o.Which.Stdin {
 		keys = nil
 	}
-	if stream.Join(conn, st, keys) {
+	if stream.Join(conn, st, keys, nil) {
 		st.Detached()
 	}
 	return nil, done

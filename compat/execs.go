@@ -3,8 +3,8 @@ package compat
 import (
 	"context"
 	"encoding/base64"
-	"encoding/binary"
 	"errors"
+	"fmt"
 
 	api "github.com/docker/docker/api/types/container"
 
@@ -25,6 +25,9 @@ func (s *Server) execCreate(c *Ctx) (any, error) {
 	}
 	if r.ConsoleSize != nil {
 		o.ConsoleSize = *r.ConsoleSize
+	}
+	if _, err := stream.ParseKeys(r.DetachKeys); err != nil {
+		return nil, fmt.Errorf("Invalid escape keys (%s) provided", r.DetachKeys) //nolint:staticcheck // dockerd's text, and no bad argument there
 	}
 	id, err := s.Containers.ExecCreate(c.Context(), c.Param("id"), o)
 	if err != nil {
@@ -47,7 +50,7 @@ func (s *Server) execStart(c *Ctx) (any, error) {
 	if err != nil {
 		return nil, wire.Invalid("%v", err)
 	}
-	o := container.ExecStartOptions{Detach: r.Detach, TTY: r.Tty}
+	o := container.ExecStartOptions{Detach: r.Detach}
 	if r.ConsoleSize != nil {
 		o.ConsoleSize = *r.ConsoleSize
 	}
@@ -56,7 +59,7 @@ func (s *Server) execStart(c *Ctx) (any, error) {
 		return nil, err
 	}
 	var se *shim.StartError
-	if err != nil && !errors.As(err, &se) {
+	if err != nil && !errors.As(err, &se) && !errors.Is(err, container.ErrExecRan) {
 		return nil, err
 	}
 	general := "Api-Version: " + MaxVersion + "\r\nDocker-Experimental: false\r\nOstype: linux\r\nServer: Docker/" + s.Version + " (linux)\r\n"
@@ -67,19 +70,29 @@ func (s *Server) execStart(c *Ctx) (any, error) {
 		}
 		return nil, done
 	}
-	if err != nil { // the failure travels in the stream, as clients expect
-		msg := []byte(err.Error() + "\r\n")
-		if !r.Tty {
-			msg = append(binary.BigEndian.AppendUint32([]byte{1, 0, 0, 0}, uint32(len(msg))), msg...)
+	say := func(text string) []byte {
+		if r.Tty {
+			return []byte(text + "\r\n")
 		}
-		_, _ = conn.Write(msg) // the client may be gone
-		_ = conn.Close()       // as above
+		return stream.AppendFrame(nil, []byte(text+"\r\n"))
+	}
+	if err != nil { // the failure travels in the stream, as clients expect
+		_, _ = conn.Write(say(err.Error())) // the client may be gone
+		_ = conn.Close()                    // as above
 		return nil, done
 	}
-	if !r.Tty || !st.StdinOpen {
+	if !st.TTY || !st.StdinOpen {
 		keys = nil
 	}
-	if stream.Join(conn, st, keys) {
+	// The process has a terminal or not as create said; how its output travels is said here.
+	var peer stream.Peer = st
+	switch {
+	case st.TTY && !r.Tty:
+		peer = stream.Frame(st)
+	case !st.TTY && r.Tty:
+		peer = stream.Unframe(st)
+	}
+	if stream.Join(conn, peer, keys, say("exec attach failed: error on attach stdin: read escape sequence")) {
 		st.Detached()
 	}
 	return nil, done
@@ -107,7 +120,8 @@ func (s *Server) execInspect(c *Ctx) (any, error) {
 	}
 	keys := ""
 	if x.Options.DetachKeys != "" {
-		keys = base64.StdEncoding.EncodeToString([]byte(x.Options.DetachKeys))
+		b, _ := stream.ParseKeys(x.Options.DetachKeys) // create refused those that cannot be parsed
+		keys = base64.StdEncoding.EncodeToString(b)
 	}
 	return struct {
 		ID                                string

@@ -10,6 +10,7 @@ import (
 func Cases() []Case {
 	return slices.Concat(
 		basics(),
+		execs(),
 		stories(),
 		sharing(),
 		health(),

@@ -8,6 +8,8 @@ import (
 	"net"
 	"net/http"
 	"sync"
+	"sync/atomic"
+	"time"
 )
 
 // Conn is a hijacked connection; bytes that came with the request are not lost.
@@ -55,32 +57,51 @@ type Peer interface {
 
 var buffers = sync.Pool{New: func() any { b := make([]byte, 128<<10); return &b }}
 
+// drainFor is how long the end of a stream waits for the client to close its side: what it still sends is read and dropped,
+// because closing a socket with unread bytes resets it, and a reset can cost the client the end of the output.
+const drainFor = time.Second
+
 // Join copies both ways until the container's output ends, or the client is gone or typed its detach keys. keys is nil when
-// they are not looked for. It reports whether the client detached.
-func Join(c *Conn, p Peer, keys []byte) (detached bool) {
-	in := make(chan bool, 1)
+// they are not looked for; a client that typed them is sent farewell. It reports whether the client detached. When it returns
+// both sides are closed and nothing of it runs.
+func Join(c *Conn, p Peer, keys, farewell []byte) bool {
+	in := make(chan struct{})
+	var detached atomic.Bool
 	go func() {
-		d := input(c, p, keys)
-		if d {
+		defer close(in)
+		if input(c, p, keys) {
+			detached.Store(true)
 			_ = p.Close() // ends the output as well
 		}
-		in <- d
 	}()
 	buf := buffers.Get().(*[]byte)
 	_, err := io.CopyBuffer(struct{ io.Writer }{c.Conn}, struct{ io.Reader }{p}, *buf)
 	buffers.Put(buf)
 	_ = p.Close() // both directions are over
-	if err == nil {
-		_ = c.CloseWrite() // a clean end before the connection goes
+	if detached.Load() {
+		_, _ = c.Write(farewell) // a client that is gone needs none
+	}
+	if err == nil || detached.Load() {
+		_ = c.CloseWrite()                                               // a clean end before the connection goes
+		_ = c.SetReadDeadline(time.Now().Add(drainFor))                  // sockets of all kinds take it
+		drain := time.AfterFunc(drainFor, func() { _ = c.Conn.Close() }) // a client that sends without end
+		<-in
+		drain.Stop()
+		if detached.Load() { // input stopped at the keys
+			discard(c)
+		}
 	}
 	_ = c.Conn.Close() // unblocks the input
-	return <-in
+	<-in
+	return detached.Load()
 }
 
-// input copies the client's bytes to the container. The end of the input is passed on; a broken connection ends all.
+func discard(c *Conn) { _, _ = io.Copy(io.Discard, c) } // until the deadline, or the client's end
+
+// input copies the client's bytes to the container. The end of the input is passed on; a broken connection ends all. What
+// comes when the container no longer takes it is dropped.
 func input(c *Conn, p Peer, keys []byte) bool {
-	var f keyFilter
-	f.keys = keys
+	f := keyFilter{keys: keys}
 	buf := make([]byte, 32<<10)
 	for {
 		n, err := c.Read(buf)
@@ -88,6 +109,7 @@ func input(c *Conn, p Peer, keys []byte) bool {
 			out, hit := f.feed(buf[:n])
 			if len(out) > 0 {
 				if _, werr := p.Write(out); werr != nil {
+					discard(c)
 					return false
 				}
 			}

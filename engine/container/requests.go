@@ -94,7 +94,6 @@ type Exec struct {
 // ExecStartOptions of ExecStart.
 type ExecStartOptions struct {
 	Detach      bool
-	TTY         bool // picks the framing
 	ConsoleSize [2]uint
 }
 

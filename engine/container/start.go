@@ -386,6 +386,7 @@ func (m *Manager) ended(e *entry, t shim.Task, r *run, exit shim.Exit) {
 		s = e.now.Load()
 	}
 	m.publish(s, "die", "exitCode", strconv.Itoa(exit.Code), "execDuration", strconv.Itoa(int(ran.Seconds())))
+	m.dropExecs(e)
 	close(r.exited)
 	if !s.Spec.AutoRemove {
 		e.tell(s, false)

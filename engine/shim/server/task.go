@@ -42,10 +42,17 @@ type task struct {
 	target *fastinit.Target // for execs
 	init   *process
 
+	// starting is held for reading while an exec starts and for writing by a pause: freezing a process that is half made would
+	// leave whoever makes it waiting, and everything else of the container behind it.
+	starting sync.RWMutex
+
 	mu     sync.Mutex
 	paused bool
 	execs  map[string]*process
 }
+
+// keepExec is how long an exec that ended stays known when no daemon asks for its end.
+const keepExec = time.Minute
 
 // wire makes the descriptors of a process for the given kind of stdio. cleanup closes the child's ends.
 func wire(h *hub, stdin, tty bool) (s stdio, pumps func(), cleanup func(), err error) {
@@ -220,6 +227,11 @@ func (t *task) start(p *process) (int, error) {
 		}
 		return p.pid, nil
 	}
+	t.starting.RLock()
+	defer t.starting.RUnlock()
+	if t.isPaused() {
+		return 0, errkind.Conflict("container %s is paused", t.bundle.ID)
+	}
 	s, pumps, cleanup, err := wire(p.hub, p.spec.Stdin, p.spec.Process.Terminal)
 	if err != nil {
 		return 0, err
@@ -237,8 +249,26 @@ func (t *task) start(p *process) (int, error) {
 	go func() {
 		st, err := ep.Wait()
 		p.end(exitOf(st, err))
+		time.AfterFunc(keepExec, func() { t.forget(p) })
 	}()
 	return p.pid, nil
+}
+
+// forget frees an exec that ended.
+func (t *task) forget(p *process) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for id, x := range t.execs {
+		if x == p {
+			delete(t.execs, id)
+		}
+	}
+}
+
+func (t *task) isPaused() bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.paused
 }
 
 func (t *task) kill(p *process, sig syscall.Signal) error {
@@ -286,6 +316,10 @@ func (t *task) state(p *process) shim.State {
 }
 
 func (t *task) pause(on bool) error {
+	if on {
+		t.starting.Lock()
+		defer t.starting.Unlock()
+	}
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	var err error
