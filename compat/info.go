@@ -14,6 +14,8 @@ import (
 	"github.com/berthd/berth/compat/wire"
 	"github.com/berthd/berth/engine/container"
 	"github.com/berthd/berth/engine/image"
+	"github.com/berthd/berth/engine/logs"
+	"github.com/berthd/berth/engine/logs/drivers"
 )
 
 // Component is a part with a version of its own.
@@ -96,7 +98,7 @@ func (s *Server) version(*Ctx) (any, error) {
 func (s *Server) info(c *Ctx) (any, error) {
 	i := s.System()
 	out := &system.Info{
-		ID: i.ID, Plugins: system.PluginsInfo{Volume: []string{"local"}, Network: []string{"bridge", "host", "null"}, Log: []string{"json-file", "local"}},
+		ID: i.ID, Plugins: system.PluginsInfo{Volume: []string{"local"}, Network: []string{"bridge", "host", "null"}, Log: logDriverNames()},
 		MemoryLimit: i.MemoryLimit, SwapLimit: i.SwapLimit, CPUCfsPeriod: i.CPUQuota, CPUCfsQuota: i.CPUQuota, CPUShares: i.CPUShares, CPUSet: i.CPUSet, PidsLimit: i.PidsLimit,
 		IPv4Forwarding: i.Forwarding, OomKillDisable: i.OomKillDisable, Debug: i.Debug, NFd: i.Files, NGoroutines: i.Goroutines, SystemTime: time.Now().UTC().Format(time.RFC3339Nano),
 		LoggingDriver: i.LogDriver, CgroupDriver: "cgroupfs", CgroupVersion: i.CgroupVersion, KernelVersion: i.Kernel, OperatingSystem: i.OS, OSVersion: i.OSVersion, OSType: "linux",
@@ -152,4 +154,10 @@ func registries(insecure, mirrors []string) *registry.ServiceConfig {
 		}
 	}
 	return out
+}
+
+func logDriverNames() []string {
+	names := append(drivers.Names(), logs.JSONFile, logs.Local)
+	slices.Sort(names)
+	return names
 }

@@ -11,6 +11,7 @@ func Cases() []Case {
 	return slices.Concat(
 		basics(),
 		execs(),
+		logDrivers(),
 		stories(),
 		sharing(),
 		health(),

@@ -275,6 +275,40 @@ func execs() []Case {
 				return strings.Join(got, "|") == want, nil
 			}, func() string { return strings.Join(got, "|") })
 		}),
+		story("exec: hundreds", []string{"ContainerExec", "ExecStart"}, func(t *T) error {
+			id, err := t.running(nil, nil)
+			if err != nil {
+				return err
+			}
+			jobs, errs := make(chan int), make(chan error, 200)
+			for range 8 {
+				go func() {
+					for i := range jobs {
+						text := fmt.Sprintf("%d\n", i)
+						got, x, err := t.execOutput(id, obj{"Cmd": []string{"echo", "-n", text}, "AttachStdout": true}, obj{}, "")
+						if err == nil && (got != frame(1, text) || x["ExitCode"] != 0.0) {
+							err = fmt.Errorf("exec %d: %q, %v", i, got, x["ExitCode"])
+						}
+						errs <- err
+					}
+				}()
+			}
+			go func() {
+				defer close(jobs)
+				for i := range cap(errs) {
+					jobs <- i
+				}
+			}()
+			for range cap(errs) {
+				if e := <-errs; e != nil && err == nil {
+					err = e
+				}
+			}
+			if err != nil {
+				return err
+			}
+			return t.want("GET", "/containers/"+id+"/json", nil, 200, `"ExecIDs":null`)()
+		}).within(2 * time.Minute),
 	}
 }
 

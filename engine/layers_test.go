@@ -13,7 +13,7 @@ const module = "github.com/berthd/berth/"
 var floors = map[string]int{
 	"engine/internal/errkind": -2, "engine/internal/fsx": -1, "engine/internal/ids": 0, // store is built on fsx, rootdir on errkind
 	"engine/internal/store": 0, "engine/internal/rootdir": 0, "engine/internal/host": 0,
-	"engine/event": 1, "engine/logs": 1,
+	"engine/event": 1, "engine/logs": 1, "engine/logs/drivers": 1,
 	"engine/image/registry": 2, "engine/network/firewall": 2, "engine/image": 2, "engine/network": 2, "engine/volume": 2, "engine/shim": 2,
 	"engine/shim/internal/proc": 1, "engine/shim/libct": 2, "engine/shim/fastinit": 2, "engine/shim/server": 2,
 	"engine/container": 3, "engine/build": 3, "engine/oci": 4, "engine/build/buildkit": 4, "engine": 5,

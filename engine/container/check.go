@@ -10,6 +10,7 @@ import (
 
 	"github.com/berthd/berth/engine/internal/errkind"
 	"github.com/berthd/berth/engine/logs"
+	"github.com/berthd/berth/engine/logs/drivers"
 	"github.com/berthd/berth/engine/network"
 )
 
@@ -111,7 +112,10 @@ func (m *Manager) checkHost(s *Spec) error {
 	if _, ok := m.d.Defaults.Runtimes[s.Runtime]; !ok && s.Runtime != builtinRuntime {
 		return errkind.InvalidArgument("unknown or invalid runtime name: %s", s.Runtime)
 	}
-	return logs.ValidateOptions(logs.Config{Driver: s.Log.Driver, Options: s.Log.Options})
+	if err := logs.ValidateOptions(logs.Config{Driver: s.Log.Driver, Options: s.Log.Options}); err != nil || !drivers.Remote(s.Log.Driver) {
+		return err
+	}
+	return drivers.Validate(s.Log.Driver, s.Log.Options)
 }
 
 // checkModes looks at the words for namespaces. User is not looked at: without remapping every word means the same.

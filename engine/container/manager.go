@@ -44,6 +44,9 @@ type entry struct {
 
 	views []*rootdir.View // open ones
 
+	shipping chan struct{} // holds one token while a forwarder sends the log
+	gone     chan struct{} // closed when the container is being removed and its log goes
+
 	mu struct {
 		sync.Mutex // decide, commit, swap, publish; never held over anything slow
 		waiters    []*waiter
@@ -55,7 +58,7 @@ type entry struct {
 }
 
 func newEntry(id ID) *entry {
-	return &entry{id: id, slot: make(chan struct{}, 1), fs: make(chan struct{}, 1)}
+	return &entry{id: id, slot: make(chan struct{}, 1), fs: make(chan struct{}, 1), shipping: make(chan struct{}, 1), gone: make(chan struct{})}
 }
 
 // run is one life of a container's process.

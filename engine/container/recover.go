@@ -90,6 +90,9 @@ func (m *Manager) recoverOne(ctx context.Context, e *entry, sameBoot bool) bool 
 	case Restarting:
 		return true
 	case Created, Exited:
+		ended := make(chan struct{})
+		close(ended)
+		m.ship(e, &run{exited: ended}) // what no forwarder came to send
 		return s.Spec.Restart.Name == "always" && s.State.Phase == Exited || s.Spec.Restart.Name == "unless-stopped" && s.State.Phase == Exited && !s.State.StopRequested
 	}
 	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
@@ -157,6 +160,7 @@ func (m *Manager) finish(e *entry, t shim.Task, exit shim.Exit) {
 	e.mu.Lock()
 	e.mu.run = r
 	e.mu.Unlock()
+	m.ship(e, r)
 	m.ended(e, t, r, exit)
 }
 

@@ -14,7 +14,6 @@ import (
 	"github.com/berthd/berth/engine/internal/errkind"
 	"github.com/berthd/berth/engine/internal/fsx"
 	"github.com/berthd/berth/engine/internal/store"
-	"github.com/berthd/berth/engine/logs"
 	"github.com/berthd/berth/engine/network"
 	"github.com/berthd/berth/engine/shim"
 )
@@ -123,6 +122,7 @@ func (m *Manager) startHolding(ctx context.Context, e *entry, byUser bool) error
 func (m *Manager) follow(e *entry, t shim.Task, r *run) {
 	m.wg.Add(1)
 	go m.watch(e, t, r)
+	m.ship(e, r)
 	if probeArgv(e.now.Load().Spec) != nil {
 		m.wg.Add(1)
 		go m.monitor(e, t, r)
@@ -189,10 +189,11 @@ func (m *Manager) launch(ctx context.Context, e *entry, s *Snapshot) (shim.Task,
 		return nil, err
 	}
 	p := s.Spec.Process
-	task, err := m.d.Runtime.Launch(ctx, shim.Bundle{ID: string(e.id), Dir: bundle, IO: shim.IO{
-		TTY: p.TTY, Stdin: p.OpenStdin, StdinOnce: p.StdinOnce, LogPath: m.logPath(e.id),
-		Log: logs.Config{Driver: s.Spec.Log.Driver, Options: s.Spec.Log.Options},
-	}})
+	stdio := shim.IO{TTY: p.TTY, Stdin: p.OpenStdin, StdinOnce: p.StdinOnce}
+	if err := m.logIO(s, &stdio); err != nil {
+		return nil, err
+	}
+	task, err := m.d.Runtime.Launch(ctx, shim.Bundle{ID: string(e.id), Dir: bundle, IO: stdio})
 	if err != nil {
 		return nil, err
 	}
@@ -263,8 +264,7 @@ func failureCode(err error) int {
 	return 128
 }
 
-func (m *Manager) dir(id ID) string     { return filepath.Join(m.d.Root, string(id)) }
-func (m *Manager) logPath(id ID) string { return filepath.Join(m.dir(id), string(id)+"-json.log") }
+func (m *Manager) dir(id ID) string { return filepath.Join(m.d.Root, string(id)) }
 
 // files writes hostname, hosts and resolv.conf, or names those of the container whose network is shared.
 func (m *Manager) files(s, owner *Snapshot) ([]File, error) {

@@ -306,6 +306,7 @@ func (m *Manager) remove(ctx context.Context, e *entry, o RemoveOptions) error {
 
 // finishRemoval undoes what a container in phase Removing has on the host, then deletes its row. Also Recover's.
 func (m *Manager) finishRemoval(ctx context.Context, e *entry, o RemoveOptions) error {
+	m.shipRest(e)
 	s := e.now.Load()
 	err := errors.Join(
 		m.removeBundle(e),

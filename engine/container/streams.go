@@ -4,10 +4,12 @@ import (
 	"context"
 	"io"
 	"iter"
+	"strconv"
 	"sync"
 
 	"github.com/berthd/berth/engine/internal/errkind"
 	"github.com/berthd/berth/engine/logs"
+	"github.com/berthd/berth/engine/logs/drivers"
 	"github.com/berthd/berth/engine/shim"
 )
 
@@ -129,17 +131,36 @@ func (m *Manager) Logs(ctx context.Context, ref string, o LogOptions) (*LogReade
 	} else {
 		close(ended)
 	}
-	seq, err := logs.Read(ctx, logs.Config{Driver: s.Spec.Log.Driver, Options: s.Spec.Log.Options}, m.logPath(e.id), logs.ReadOptions{
+	if off, _ := strconv.ParseBool(s.Spec.Log.Options["cache-disabled"]); off && drivers.Remote(s.Spec.Log.Driver) {
+		return nil, errkind.NotImplemented("configured logging driver does not support reading")
+	}
+	cfg, path := m.logFile(s)
+	seq, err := logs.Read(ctx, cfg, path, logs.ReadOptions{
 		Stdout: o.Stdout, Stderr: o.Stderr, Follow: o.Follow, Tail: o.Tail, Since: o.Since, Until: o.Until,
 	}, ended)
 	if err != nil {
 		return nil, err
 	}
+	if cfg.Driver == logs.Local { // its records hold no attributes: they are the container's
+		attrs, err := drivers.Attrs(logInfo(s))
+		if err != nil {
+			return nil, err
+		}
+		seq = withAttrs(seq, attrs)
+	}
 	return &LogReader{TTY: s.Spec.Process.TTY, Records: seq}, nil
 }
 
-// LogPath is the log's file, for inspect.
-func (m *Manager) LogPath(id ID) string { return m.logPath(id) }
+func withAttrs(seq iter.Seq2[logs.Record, error], attrs map[string]string) iter.Seq2[logs.Record, error] {
+	return func(yield func(logs.Record, error) bool) {
+		for r, err := range seq {
+			r.Attrs = attrs
+			if !yield(r, err) {
+				return
+			}
+		}
+	}
+}
 
 // Dir is the container's own directory, for inspect.
 func (m *Manager) Dir(id ID) string { return m.dir(id) }

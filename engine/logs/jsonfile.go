@@ -1,142 +1,94 @@
 package logs
 
 import (
+	"bufio"
+	"bytes"
 	"errors"
-	"fmt"
+	"io"
 	"os"
-	"strconv"
 	"time"
 	"unicode/utf8"
-
-	"github.com/docker/go-units"
 )
 
-// BatchWriter is implemented by writers that can take many records with one system call.
-type BatchWriter interface {
-	WriteBatch(rs []Record) error
-}
+// jsonFormat is dockerd's json-file: a JSON object for each record, on a line of its own.
+type jsonFormat struct{}
 
-// limits returns the size in bytes at which a file is rotated (0: never) and the number of files kept.
-func limits(cfg Config) (size int64, files int, err error) {
-	files = 1
-	if cfg.Driver == Local {
-		size, files = 20<<20, 5
-	}
-	if v := cfg.Options["max-size"]; v != "" {
-		size, err = units.FromHumanSize(v)
-		if err == nil && size <= 0 {
-			err = errors.New("max-size must be a positive number")
-		}
-		if err != nil && cfg.Driver == Local {
-			err = fmt.Errorf("invalid value for max-size: %s: %w", v, err)
-		}
-		if err != nil {
-			return 0, 0, err
-		}
-	}
-	if v := cfg.Options["max-file"]; v != "" {
-		if files, err = strconv.Atoi(v); err != nil || files < 1 {
-			return 0, 0, errors.New("max-file cannot be less than 1")
-		}
-	}
-	return size, files, nil
-}
+func (jsonFormat) append(b []byte, r *Record) []byte { return appendRecord(b, r) }
 
-// OpenWriter opens the log of one container for appending. The driver None discards everything.
-func OpenWriter(cfg Config, path string) (Writer, error) {
-	if cfg.Driver == None {
-		return discard{}, nil
-	}
-	size, files, err := limits(cfg)
+func (jsonFormat) lastSeq(*os.File) (uint64, int64, error) { return 0, -1, nil }
+
+func (jsonFormat) next(br *bufio.Reader, buf []byte, r *Record) (int, []byte, bool, error) {
+	line, err := readLine(br)
 	if err != nil {
+		return 0, buf, false, err
+	}
+	n := len(line)
+	buf, ok := parseLine(line, buf, r)
+	return n, buf, ok, nil
+}
+
+func (jsonFormat) seekTail(f *os.File, n *int) (bool, error) { return seekLines(f, n) }
+
+// seekLines reads f backwards block by block until n line ends were passed; n is lowered by the lines found.
+func seekLines(f *os.File, n *int) (bool, error) {
+	size, err := f.Seek(0, io.SeekEnd)
+	if err != nil {
+		return false, err
+	}
+	if *n == 0 {
+		return true, nil
+	}
+	block := make([]byte, 64<<10)
+	end := size
+	first := true
+	for end > 0 {
+		start := max(0, end-int64(len(block)))
+		b := block[:end-start]
+		if _, err := f.ReadAt(b, start); err != nil {
+			return false, err
+		}
+		for i := len(b); ; {
+			i = bytes.LastIndexByte(b[:i], '\n')
+			if i < 0 {
+				break
+			}
+			at := start + int64(i)
+			if first && at == size-1 { // the end of the last line, not the beginning of one
+				first = false
+				continue
+			}
+			first = false
+			if *n--; *n == 0 {
+				_, err := f.Seek(at+1, io.SeekStart)
+				return true, err
+			}
+		}
+		end = start
+	}
+	if size > 0 {
+		*n--
+	}
+	_, err = f.Seek(0, io.SeekStart)
+	return *n == 0, err
+}
+
+// readLine returns one line with its newline. A piece without newline at the end of the file is io.EOF: it is still being
+// written, or was torn by a crash.
+func readLine(br *bufio.Reader) ([]byte, error) {
+	line, err := br.ReadSlice('\n')
+	if err == nil {
+		return line, nil
+	}
+	if !errors.Is(err, bufio.ErrBufferFull) {
 		return nil, err
 	}
-	w := &fileWriter{path: path, max: size, files: files}
-	return w, w.open()
+	long := bytes.Clone(line)
+	for errors.Is(err, bufio.ErrBufferFull) {
+		line, err = br.ReadSlice('\n')
+		long = append(long, line...)
+	}
+	return long, err
 }
-
-type discard struct{}
-
-func (discard) Write(Record) error        { return nil }
-func (discard) WriteBatch([]Record) error { return nil }
-func (discard) Close() error              { return nil }
-
-// fileWriter appends records in json-file form. The driver local uses the same form: only the defaults of rotation differ.
-type fileWriter struct {
-	path  string
-	max   int64
-	files int
-	f     *os.File
-	n     int64
-	buf   []byte
-}
-
-func (w *fileWriter) open() error {
-	f, err := os.OpenFile(w.path, os.O_WRONLY|os.O_CREATE|os.O_APPEND, 0o640)
-	if err != nil {
-		return err
-	}
-	st, err := f.Stat()
-	if err != nil {
-		_ = f.Close() // the error that matters is err
-		return err
-	}
-	w.f, w.n = f, st.Size()
-	return nil
-}
-
-func (w *fileWriter) Write(r Record) error { return w.WriteBatch([]Record{r}) }
-
-// WriteBatch appends the records with one write, unless the file has to be rotated between them.
-func (w *fileWriter) WriteBatch(rs []Record) error {
-	w.buf = w.buf[:0]
-	for i := range rs {
-		w.buf = appendRecord(w.buf, &rs[i])
-		if w.max > 0 && w.n+int64(len(w.buf)) >= w.max {
-			if err := w.flush(); err != nil {
-				return err
-			}
-			if err := w.rotate(); err != nil {
-				return err
-			}
-		}
-	}
-	return w.flush()
-}
-
-func (w *fileWriter) flush() error {
-	if len(w.buf) == 0 {
-		return nil
-	}
-	n, err := w.f.Write(w.buf)
-	w.n += int64(n)
-	w.buf = w.buf[:0]
-	return err
-}
-
-// rotate renames path to path.1, path.1 to path.2 and so on; what is beyond the number of files goes.
-func (w *fileWriter) rotate() error {
-	if err := w.f.Close(); err != nil {
-		return err
-	}
-	if w.files == 1 {
-		if err := os.Remove(w.path); err != nil {
-			return err
-		}
-	}
-	for i := w.files - 1; i > 0; i-- {
-		from := w.path
-		if i > 1 {
-			from = w.path + "." + strconv.Itoa(i-1)
-		}
-		if err := os.Rename(from, w.path+"."+strconv.Itoa(i)); err != nil && !os.IsNotExist(err) {
-			return err
-		}
-	}
-	return w.open()
-}
-
-func (w *fileWriter) Close() error { return w.f.Close() }
 
 const hexDigits = "0123456789abcdef"
 

@@ -15,9 +15,12 @@ var known = map[string][]string{
 	Local:    {"max-file", "max-size", "compress"},
 }
 
+// remote are the drivers whose own options package drivers looks at.
+var remote = []string{"awslogs", "fluentd", "gcplogs", "gelf", "journald", "splunk", "syslog"}
+
 // ValidateOptions refuses what dockerd refuses when a container is made: an unknown driver or option, a mode that is none.
 // Values of
-// max-size, max-file, compress, tag and the patterns are looked at when the log is opened, as there: OpenWriter tells.
+// max-size, max-file, compress, tag and the patterns are looked at when the container is started, as there: see CheckValues.
 //
 // Errors: ErrInvalidArgument in dockerd's words.
 func ValidateOptions(cfg Config) error {
@@ -26,10 +29,11 @@ func ValidateOptions(cfg Config) error {
 		name = JSONFile
 	}
 	allowed, ok := known[name]
+	sent := slices.Contains(remote, name)
 	switch {
 	case name == None:
 		return nil // nothing is kept, so nothing is looked at
-	case !ok:
+	case !ok && !sent:
 		return errkind.InvalidArgument("error looking up logging plugin %s: plugin %q not found", name, name)
 	}
 	switch mode := cfg.Options["mode"]; mode {
@@ -45,6 +49,9 @@ func ValidateOptions(cfg Config) error {
 			return errkind.InvalidArgument("error parsing option max-buffer-size: %w", err)
 		}
 	}
+	if sent {
+		return nil
+	}
 	for _, k := range slices.Sorted(maps.Keys(cfg.Options)) {
 		switch {
 		case k == "mode", k == "max-buffer-size", slices.Contains(allowed, k):
@@ -55,4 +62,10 @@ func ValidateOptions(cfg Config) error {
 		}
 	}
 	return nil
+}
+
+// CheckValues refuses values with which no log can be opened, in dockerd's words.
+func CheckValues(cfg Config) error {
+	_, err := limits(cfg)
+	return err
 }

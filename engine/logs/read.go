@@ -2,13 +2,12 @@ package logs
 
 import (
 	"bufio"
-	"bytes"
 	"context"
 	"errors"
 	"io"
 	"iter"
 	"os"
-	"strconv"
+	"path/filepath"
 	"time"
 
 	"github.com/berthd/berth/engine/internal/errkind"
@@ -27,7 +26,7 @@ func Read(ctx context.Context, cfg Config, path string, o ReadOptions, ended <-c
 		return nil, errkind.NotImplemented("configured logging driver does not support reading")
 	}
 	return func(yield func(Record, error) bool) {
-		r := &reader{ctx: ctx, o: o, path: path, ended: ended, yield: yield}
+		r := &reader{ctx: ctx, o: o, form: formatOf(cfg.Driver), path: path, ended: ended, yield: yield}
 		defer r.close()
 		if err := r.run(); err != nil && !errors.Is(err, errStop) {
 			yield(Record{}, err)
@@ -40,11 +39,14 @@ var errStop = errors.New("consumer stopped")
 type reader struct {
 	ctx   context.Context
 	o     ReadOptions
+	form  format
 	path  string
 	ended <-chan struct{}
 	yield func(Record, error) bool
 	files []*os.File // oldest first; the last one is the current
 	buf   []byte
+	// unpacked identifies what is followed when that is the copy of a compressed file.
+	unpacked identity
 }
 
 func (r *reader) close() {
@@ -57,13 +59,13 @@ func (r *reader) run() error {
 	if err := r.openAll(); err != nil {
 		return err
 	}
-	if r.o.Tail >= 0 {
-		if err := r.seekTail(r.o.Tail); err != nil {
+	for len(r.files) > 1 {
+		f, err := plain(r.files[0])
+		if err != nil {
 			return err
 		}
-	}
-	for len(r.files) > 1 {
-		if err := r.drain(bufio.NewReaderSize(r.files[0], 256<<10)); err != nil {
+		r.files[0] = f
+		if _, err := r.from(f, -1); err != nil {
 			return err
 		}
 		_ = r.files[0].Close() // read-only, nothing to lose
@@ -83,45 +85,20 @@ func (r *reader) run() error {
 	return r.follow()
 }
 
-// openAll opens the current file and the rotated ones, oldest first.
+// openAll opens the files that hold what is asked for, all at one moment between two rotations. Compressed ones are
+// uncompressed when their turn comes.
 func (r *reader) openAll() error {
-	f, err := os.Open(r.path)
-	if errors.Is(err, os.ErrNotExist) {
-		return nil
-	}
-	if err != nil {
+	if err := r.openRaw(); err != nil || r.o.Tail < 0 {
 		return err
 	}
-	r.files = []*os.File{f}
-	for i := 1; ; i++ {
-		f, err := os.Open(r.path + "." + strconv.Itoa(i))
+	left := r.o.Tail
+	for i := len(r.files) - 1; i >= 0; i-- {
+		f, err := plain(r.files[i])
 		if err != nil {
-			return nil
-		}
-		r.files = append([]*os.File{f}, r.files...)
-	}
-}
-
-func (r *reader) waitForFile() error {
-	for {
-		done := false
-		select {
-		case <-r.ctx.Done():
-			return nil
-		case <-r.ended:
-			done = true
-		case <-time.After(pollEvery):
-		}
-		if err := r.openAll(); err != nil || len(r.files) > 0 || done {
 			return err
 		}
-	}
-}
-
-// seekTail positions the files so that the last n records follow. Whole files before that are dropped.
-func (r *reader) seekTail(n int) error {
-	for i := len(r.files) - 1; i >= 0; i-- {
-		found, err := seekLines(r.files[i], &n)
+		r.files[i] = f
+		found, err := r.form.seekTail(f, &left)
 		if err != nil {
 			return err
 		}
@@ -136,60 +113,51 @@ func (r *reader) seekTail(n int) error {
 	return nil
 }
 
-// seekLines reads f backwards block by block until n line ends were passed; n is lowered by the lines found.
-func seekLines(f *os.File, n *int) (bool, error) {
-	size, err := f.Seek(0, io.SeekEnd)
+func (r *reader) openRaw() error {
+	unlock, err := lock(r.path, false)
+	if errors.Is(err, os.ErrNotExist) {
+		return nil
+	}
 	if err != nil {
-		return false, err
+		return err
 	}
-	if *n == 0 {
-		return true, nil
-	}
-	block := make([]byte, 64<<10)
-	end := size
-	first := true
-	for end > 0 {
-		start := max(0, end-int64(len(block)))
-		b := block[:end-start]
-		if _, err := f.ReadAt(b, start); err != nil {
-			return false, err
-		}
-		for i := len(b); ; {
-			i = bytes.LastIndexByte(b[:i], '\n')
-			if i < 0 {
-				break
-			}
-			at := start + int64(i)
-			if first && at == size-1 { // the end of the last line, not the beginning of one
-				first = false
-				continue
-			}
-			first = false
-			if *n--; *n == 0 {
-				_, err := f.Seek(at+1, io.SeekStart)
-				return true, err
-			}
-		}
-		end = start
-	}
-	if size > 0 {
-		*n--
-	}
-	_, err = f.Seek(0, io.SeekStart)
-	return *n == 0, err
-}
-
-// drain yields every whole line that is there. The reader is left behind the last whole line only at a clean end.
-func (r *reader) drain(br *bufio.Reader) error {
-	for {
-		line, err := readLine(br)
-		if errors.Is(err, io.EOF) {
+	defer unlock()
+	for i := 0; i == 0 || !r.older(i); i++ {
+		f, err := openOld(r.path, i)
+		if errors.Is(err, os.ErrNotExist) {
 			return nil
 		}
 		if err != nil {
 			return err
 		}
-		if err := r.emit(line, false); err != nil {
+		r.files = append([]*os.File{f}, r.files...)
+	}
+	return nil
+}
+
+// older tells whether the i-th older file ends before what is asked for.
+func (r *reader) older(i int) bool {
+	if r.o.Since.IsZero() || r.o.Tail >= 0 {
+		return false
+	}
+	st, err := os.Stat(rotated(r.path, i))
+	if err != nil {
+		st, err = os.Stat(rotated(r.path, i) + packed)
+	}
+	return err == nil && st.ModTime().Before(r.o.Since)
+}
+
+func (r *reader) waitForFile() error {
+	for {
+		done := false
+		select {
+		case <-r.ctx.Done():
+			return nil
+		case <-r.ended:
+			done = true
+		case <-time.After(pollEvery):
+		}
+		if err := r.openAll(); err != nil || len(r.files) > 0 || done {
 			return err
 		}
 	}
@@ -216,18 +184,18 @@ func (r *reader) follow() error {
 		if err != nil {
 			return err
 		}
-		next, err := r.rotated(f)
+		next, err := r.successor(f)
 		if err != nil {
 			return err
 		}
 		if next != nil {
+			r.files = []*os.File{f, next}
 			// What was written to the old file before the rename is there by now.
 			if _, err := r.from(f, offset); err != nil {
-				_ = next.Close() // read-only, nothing to lose
 				return err
 			}
 			_ = f.Close() // read-only, nothing to lose
-			f, offset, r.files = next, 0, []*os.File{next}
+			f, offset, r.files = next, 0, r.files[1:]
 			continue
 		}
 		if complete {
@@ -245,27 +213,38 @@ func (r *reader) follow() error {
 	}
 }
 
-// from yields the whole lines after offset and returns how many bytes they took.
-func (r *reader) from(f *os.File, offset int64) (int64, error) {
+// from yields the whole records after offset, or after f's own position if that is negative, and returns how many bytes they
+// took.
+func (r *reader) from(f *os.File, offset int64) (n int64, err error) {
+	if offset < 0 {
+		if offset, err = f.Seek(0, io.SeekCurrent); err != nil {
+			return 0, err
+		}
+	}
 	br := bufio.NewReaderSize(io.NewSectionReader(f, offset, 1<<62), 256<<10)
-	var n int64
 	for {
-		line, err := readLine(br)
+		var rec Record
+		took, buf, ok, err := r.form.next(br, r.buf, &rec)
+		r.buf = buf
 		if errors.Is(err, io.EOF) {
 			return n, nil
 		}
 		if err != nil {
 			return n, err
 		}
-		n += int64(len(line))
-		if err := r.emit(line, br.Buffered() == 0); err != nil {
+		n += int64(took)
+		if !ok {
+			continue
+		}
+		if err := r.emit(rec, br.Buffered() == 0); err != nil {
 			return n, err
 		}
 	}
 }
 
-// rotated returns the file that took f's place, or nil.
-func (r *reader) rotated(f *os.File) (*os.File, error) {
+// successor returns the file that was begun after f, or nil if f is still the current one. Several rotations may have
+// happened since f was looked at.
+func (r *reader) successor(f *os.File) (*os.File, error) {
 	if !r.o.Follow {
 		return nil, nil
 	}
@@ -275,40 +254,49 @@ func (r *reader) rotated(f *os.File) (*os.File, error) {
 	}
 	now, err := os.Stat(r.path)
 	if err != nil || os.SameFile(old, now) {
-		return nil, nil //nolint:nilerr // removed with its container: nothing follows
+		return nil, nil //nolint:nilerr // removed with its container, or between rename and creation: look again
 	}
-	next, err := os.Open(r.path)
-	if err != nil {
-		return nil, nil //nolint:nilerr // between rename and creation: look again
+	id := identify(old)
+	if r.unpacked != (identity{}) {
+		id = r.unpacked
 	}
-	return next, nil
-}
-
-// readLine returns one line with its newline. A piece without newline at the end of the file is io.EOF: it is still being
-// written, or was torn by a crash.
-func readLine(br *bufio.Reader) ([]byte, error) {
-	line, err := br.ReadSlice('\n')
-	if err == nil {
-		return line, nil
-	}
-	if !errors.Is(err, bufio.ErrBufferFull) {
+	next, err := r.openNext(id)
+	if next == nil || err != nil {
 		return nil, err
 	}
-	long := bytes.Clone(line)
-	for errors.Is(err, bufio.ErrBufferFull) {
-		line, err = br.ReadSlice('\n')
-		long = append(long, line...)
+	r.unpacked = identity{}
+	if filepath.Ext(next.Name()) == packed {
+		r.unpacked = identityOf(next)
 	}
-	return long, err
+	return plain(next)
 }
 
-func (r *reader) emit(line []byte, last bool) error {
+func (r *reader) openNext(id identity) (*os.File, error) {
+	unlock, err := lock(r.path, false)
+	if err != nil {
+		return nil, nil //nolint:nilerr // removed with its container
+	}
+	defer unlock()
+	last := highest(r.path)
+	next := last // if the file itself is gone: the oldest there is
+	for i := 1; i <= last; i++ {
+		if identityAt(rotated(r.path, i)) == id {
+			next = i - 1
+			break
+		}
+	}
+	f, err := openOld(r.path, next)
+	if errors.Is(err, os.ErrNotExist) {
+		return nil, nil
+	}
+	return f, err
+}
+
+func (r *reader) emit(rec Record, last bool) error {
 	if r.ctx.Err() != nil {
 		return errStop
 	}
-	var rec Record
-	var ok bool
-	if r.buf, ok = parseLine(line, r.buf, &rec); !ok {
+	if rec.Seq != 0 && rec.Seq <= r.o.After {
 		return nil
 	}
 	if rec.Stream == Stdout && !r.o.Stdout || rec.Stream == Stderr && !r.o.Stderr {

@@ -13,6 +13,8 @@ const (
 type Config struct {
 	Driver  string            `json:"driver"`  // "" means json-file
 	Options map[string]string `json:"options"` // driver options as the user gave them (max-size, max-file, …)
+	// Retain keeps rotated files beyond their number until the file SentFile says that their records were sent.
+	Retain bool `json:"retain,omitempty"`
 }
 
 // Stream tells stdout from stderr. The numbers are those of Docker's stream framing.
@@ -33,6 +35,7 @@ type Record struct {
 	Stream  Stream            // which descriptor it was written to
 	Line    []byte            // with its newline, if it had one; pieces of a long line but the last have none
 	Partial bool              // more of the same line follows
+	Seq     uint64            // counted from 1 by the writer of a local log; 0 where records have no numbers
 	Attrs   map[string]string // from log options labels and env; shown by details=1
 	Last    bool              // set by Read: nothing more is at hand right now, so what was collected should be sent on
 }
@@ -49,4 +52,5 @@ type ReadOptions struct {
 	Follow         bool
 	Tail           int       // number of last records to begin with; negative: all. Applied before Since and Until
 	Since, Until   time.Time // inclusive bounds; zero: none
+	After          uint64    // only records with a higher number
 }
