@@ -69,10 +69,18 @@ type images interface {
 	Resolve(ctx context.Context, ref string, p *ocispec.Platform) (*image.Image, error)
 	Load(ctx context.Context, r io.Reader, o image.LoadOptions, p image.ProgressFunc) error
 	Import(ctx context.Context, r io.Reader, o image.ImportOptions) (digest.Digest, error)
+	Fetch(ctx context.Context, url string) (io.ReadCloser, error)
 	Pull(ctx context.Context, o image.PullOptions, p image.ProgressFunc) error
 	List(ctx context.Context, o image.ListOptions) ([]image.Summary, error)
 	Inspect(ctx context.Context, ref string, p *ocispec.Platform) (*image.Details, error)
-	History(ctx context.Context, ref string) ([]image.HistoryEntry, error)
+	Manifests(ctx context.Context, ref string) ([]image.Manifest, error)
+	History(ctx context.Context, ref string, p *ocispec.Platform) ([]image.HistoryEntry, error)
+	Save(ctx context.Context, refs []string, p *ocispec.Platform, begin func() io.Writer) error
+	Push(ctx context.Context, o image.PushOptions, p image.ProgressFunc) error
+	Prune(ctx context.Context, o image.PruneOptions) ([]image.Deleted, int64, error)
+	Distribution(ctx context.Context, ref string, a *image.Auth) (*image.Remote, error)
+	Search(ctx context.Context, term string, limit int, a *image.Auth) ([]image.Found, error)
+	Login(ctx context.Context, a image.Auth) error
 	Tag(ctx context.Context, src, repo, tag string) error
 	Delete(ctx context.Context, ref string, o image.DeleteOptions) ([]image.Deleted, error)
 	Driver() (string, [][2]string)

@@ -27,21 +27,14 @@ func (s *Server) systemDF(c *Ctx) (any, error) {
 	ctx := c.Context()
 	list := s.Containers.List()
 	if all || asked["image"] {
-		imgs, err := s.Images.List(ctx, image.ListOptions{})
+		imgs, err := s.Images.List(ctx, image.ListOptions{SharedSize: true})
 		if err != nil {
 			return nil, err
 		}
-		used := map[string]int64{}
-		for _, sn := range list {
-			used[sn.Spec.Image.ID]++
-		}
+		used := s.imageUse()
 		out.Images = []imageapi.Summary{}
 		for _, i := range imgs {
-			labels := i.Labels
-			if labels == nil {
-				labels = map[string]string{}
-			}
-			out.Images = append(out.Images, imageapi.Summary{ID: i.ID.String(), Created: i.Created.Unix(), Labels: labels, RepoTags: i.Tags, RepoDigests: i.Digests, Size: i.Size, Containers: used[i.ID.String()]})
+			out.Images = append(out.Images, wire.ImageSummary(i, used[i.ID.String()], true))
 		}
 		size, err := s.Images.Stored(ctx)
 		if err != nil {

@@ -7,7 +7,6 @@ import (
 	"net/http"
 	"strings"
 
-	"github.com/containerd/platforms"
 	"github.com/docker/docker/api/types/registry"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
@@ -18,7 +17,11 @@ import (
 func (s *Server) imageLoad(c *Ctx) (any, error) {
 	_ = http.NewResponseController(c.w).EnableFullDuplex() // HTTP/1.1 only
 	p := &progress{c: c}
-	err := s.Images.Load(c.Context(), c.Body, image.LoadOptions{Quiet: c.query.Get("quiet") == "" || c.flag("quiet")}, p.row)
+	pf, err := wire.PlatformJSON(c.query.Get("platform"))
+	if err != nil {
+		return nil, err
+	}
+	err = s.Images.Load(c.Context(), c.Body, image.LoadOptions{Quiet: c.query.Get("quiet") == "" || c.flag("quiet"), Platform: pf}, p.row)
 	// What follows an archive's end is padding. Left unread it would cost the client its connection.
 	_, _ = io.CopyN(io.Discard, c.Body, 1<<20)
 	if err != nil && !p.started {
@@ -27,18 +30,6 @@ func (s *Server) imageLoad(c *Ctx) (any, error) {
 		c.w.WriteHeader(http.StatusOK)
 	}
 	return p.end(err)
-}
-
-// parsePlatform reads os[/arch[/variant]]; nil if nothing is asked for.
-func parsePlatform(s string) (*ocispec.Platform, error) {
-	if s == "" {
-		return nil, nil //nolint:nilnil // nothing is an answer
-	}
-	p, err := platforms.Parse(s)
-	if err != nil {
-		return nil, wire.Invalid("%s", err.Error())
-	}
-	return &p, nil
 }
 
 // credentials are read liberally: any alphabet, with or without padding; what does not decode means anonymous.
@@ -54,36 +45,44 @@ func credentials(h string) *image.Auth {
 
 func (s *Server) imageCreate(c *Ctx) (any, error) {
 	p := &progress{c: c}
-	if src := c.query.Get("fromSrc"); src != "" {
-		if src != "-" {
-			return nil, wire.NotYet("import from a URL")
-		}
-		if len(c.query["changes"]) > 0 {
-			cfg, err := image.ParseChanges(c.query["changes"], image.Config{})
-			if err != nil {
-				return nil, err
-			}
-			return s.importImage(c, p, cfg)
-		}
-		return s.importImage(c, p, image.Config{})
-	}
-	o := image.PullOptions{Ref: c.query.Get("fromImage"), Tag: c.query.Get("tag"), Auth: credentials(c.Header.Get("X-Registry-Auth"))}
-	o.All = o.Tag == ""
-	var err error
-	if o.Platform, err = parsePlatform(c.query.Get("platform")); err != nil {
-		return nil, err
-	}
-	return p.end(s.Images.Pull(c.Context(), o, p.row))
-}
-
-func (s *Server) importImage(c *Ctx, p *progress, cfg image.Config) (any, error) {
-	pf, err := parsePlatform(c.query.Get("platform"))
+	pf, err := wire.Platform(c.query.Get("platform"))
 	if err != nil {
 		return nil, err
 	}
-	id, err := s.Images.Import(c.Context(), c.Body, image.ImportOptions{
-		Repo: c.query.Get("repo"), Tag: c.query.Get("tag"), Message: c.query.Get("message"), Changes: cfg, Platform: pf,
-	})
+	if src := c.query.Get("fromSrc"); src != "" {
+		return s.importImage(c, p, src, pf)
+	}
+	o := image.PullOptions{Ref: c.query.Get("fromImage"), Tag: c.query.Get("tag"), Auth: credentials(c.Header.Get("X-Registry-Auth")), Platform: pf}
+	o.All = o.Tag == ""
+	return p.end(s.Images.Pull(c.Context(), o, p.row))
+}
+
+func (s *Server) importImage(c *Ctx, p *progress, src string, pf *ocispec.Platform) (any, error) {
+	o := image.ImportOptions{Repo: c.query.Get("repo"), Tag: c.query.Get("tag"), Message: c.query.Get("message"), Platform: pf}
+	var err error
+	if o.Changes, err = image.ParseChanges(c.query["changes"], image.Config{}); err != nil {
+		return nil, err
+	}
+	if _, err := image.Name(o.Repo, o.Tag); err != nil {
+		return nil, err
+	}
+	body := c.Body
+	if src != "-" {
+		if !strings.Contains(src, "://") {
+			src = "http://" + src
+		}
+		if body, err = s.Images.Fetch(c.Context(), src); err != nil {
+			return nil, err
+		}
+		defer body.Close()
+		p.row(image.Progress{Status: "Downloading from " + src})
+		if o.Message == "" {
+			o.Message = "Imported from " + src
+		}
+	} else if o.Message == "" {
+		o.Message = "Imported from -"
+	}
+	id, err := s.Images.Import(c.Context(), body, o)
 	if err == nil {
 		p.row(image.Progress{Status: id.String()})
 	}

@@ -207,7 +207,7 @@ func (s *Server) descendants(ctx context.Context, names []string) (func(id strin
 	if len(of) == 0 {
 		return func(string) bool { return false }, nil
 	}
-	all, err := s.Images.List(ctx, image.ListOptions{All: true})
+	all, err := s.Images.List(ctx, image.ListOptions{})
 	if err != nil {
 		return nil, err
 	}

@@ -142,6 +142,13 @@ var routes = append([]route{
 	{method: get, pattern: "/images/{name...}/history", success: 200, handler: (*Server).imageHistory},
 	{method: post, pattern: "/images/{name...}/tag", success: 201, handler: (*Server).imageTag},
 	{method: del, pattern: "/images/{name...}", success: 200, handler: (*Server).imageDelete},
+	{method: post, pattern: "/images/prune", success: 200, handler: (*Server).imagePrune},
+	{method: get, pattern: "/images/search", success: 200, handler: (*Server).imageSearch},
+	{method: get, pattern: "/images/get", success: 200, handler: (*Server).imageSave},
+	{method: get, pattern: "/images/{name...}/get", success: 200, handler: (*Server).imageSave},
+	{method: post, pattern: "/images/{name...}/push", success: 200, handler: (*Server).imagePush},
+	{method: get, pattern: "/distribution/{name...}/json", success: 200, handler: (*Server).distribution},
+	{method: post, pattern: "/auth", success: 200, handler: (*Server).auth},
 
 	{method: post, pattern: "/build", success: 200, handler: (*Server).imageBuild, kind: upload},
 	{method: post, pattern: "/build/cancel", success: 200, handler: (*Server).buildCancel},

@@ -46,7 +46,7 @@ func Name(repo, tag string) (reference.Named, error) {
 		return nil, nil //nolint:nilnil // no name is an answer
 	}
 	n, err := reference.ParseNormalizedNamed(repo)
-	if err == nil && tag != "" {
+	if _, digested := n.(reference.Digested); err == nil && tag != "" && !digested {
 		n, err = reference.WithTag(reference.TrimNamed(n), tag)
 	}
 	if err != nil {
@@ -233,7 +233,12 @@ func (s *Service) commitLayer(ctx context.Context, containerID string, below []d
 		defer upper.Close()
 		write = upper.WriteLayer
 	}
-	if o == nil {
+	return s.storeLayer(ctx, below, write)
+}
+
+// storeLayer stores the archive that write makes and the snapshot of it on top of the layers below; nil if it has no entries.
+func (s *Service) storeLayer(ctx context.Context, below []digest.Digest, write func(context.Context, io.Writer) error) (*ocispec.Descriptor, error) {
+	if s.snName != "overlayfs" { // the snapshot is made with the image
 		return s.ingestStream(ctx, write)
 	}
 	key := "extract/" + ids.New()

@@ -60,7 +60,7 @@ func TestCommit(t *testing.T) {
 			if err != nil || d.ID != made || d.Author != "me" || d.Comment != "why" || d.Image.Config.Cmd[0] != "run" || len(d.Image.Layers) != 2 || d.Parent != img.ID.String() {
 				t.Fatalf("%v %+v", err, d)
 			}
-			h, err := s.History(t.Context(), "made:latest")
+			h, err := s.History(t.Context(), "made:latest", nil)
 			if err != nil || len(h) != 2 || h[0].CreatedBy != "sh -c x" || h[0].Comment != "why" || h[0].Size == 0 {
 				t.Errorf("%v %+v", err, h)
 			}

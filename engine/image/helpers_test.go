@@ -24,7 +24,7 @@ import (
 )
 
 // service opens stores in a directory of the test. Unpacking needs root.
-func service(t *testing.T, change ...func(*Options)) *Service {
+func service(t testing.TB, change ...func(*Options)) *Service {
 	t.Helper()
 	if os.Getuid() != 0 {
 		t.Skip("needs root: unpacking layers and mounting overlays")
@@ -33,7 +33,7 @@ func service(t *testing.T, change ...func(*Options)) *Service {
 	for _, f := range change {
 		f(&o)
 	}
-	s, err := Open(t.Context(), o)
+	s, err := Open(context.Background(), o)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -223,4 +223,5 @@ func (s *Service) forget(id digest.Digest) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	delete(s.mu.byID, id)
+	delete(s.mu.sizes, id)
 }

@@ -24,7 +24,7 @@ func (s *Service) Stores() Stores {
 // Named is told by the builder that it gave an image a name; fresh if the name is new. It publishes what dockerd publishes.
 func (s *Service) Named(name string, id digest.Digest, fresh bool) {
 	s.forget(id)
-	if strings.HasPrefix(name, "moby-dangling@") {
+	if strings.HasPrefix(name, danglingPrefix) {
 		s.publish("create", id.String(), id.String())
 		return
 	}

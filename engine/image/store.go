@@ -71,6 +71,7 @@ type Service struct {
 	mu struct {
 		sync.Mutex
 		inUse  func() []User
+		sizes  map[digest.Digest]int64
 		active map[string]int           // transfers by ref of the store
 		byID   map[digest.Digest]*Image // resolved images; content is immutable, so entries only ever go with their image
 	}
@@ -93,7 +94,7 @@ func Open(ctx context.Context, o Options) (*Service, error) {
 	if s.registry, err = registry.New(o.Registry); err != nil {
 		return nil, err
 	}
-	s.mu.active = map[string]int{}
+	s.mu.active, s.mu.sizes = map[string]int{}, map[digest.Digest]int64{}
 	s.mu.byID = map[digest.Digest]*Image{}
 	if err := os.MkdirAll(filepath.Join(o.Root, "snapshots"), 0o711); err != nil {
 		return nil, err

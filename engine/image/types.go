@@ -57,11 +57,14 @@ type Summary struct {
 	Digests  []string // familiar name@digest, one for each repository
 	Created  time.Time
 	Size     int64 // bytes: compressed blobs and unpacked snapshots
+	Shared   int64 // bytes of layers that other images have too; only if asked for
 	Labels   map[string]string
 	Platform ocispec.Platform
 	Parent   string
 	Comment  string
 	Author   string
+
+	Manifests []Manifest // only if asked for
 }
 
 // Details is Summary and what inspect adds.

@@ -38,6 +38,10 @@ const (
 
 // unpack makes the snapshots of an image's layers. Their data reaches the disk before any name points at them.
 func (s *Service) unpack(ctx context.Context, img *Image) error {
+	return s.unpackNoting(ctx, img, func(ProgressKind, ocispec.Descriptor, int64) {})
+}
+
+func (s *Service) unpackNoting(ctx context.Context, img *Image, note Note) error {
 	_, m, err := s.manifest(ctx, img.Manifest, anyPlatform)
 	if err != nil {
 		return err
@@ -46,9 +50,10 @@ func (s *Service) unpack(ctx context.Context, img *Image) error {
 	for i := range m.Layers {
 		u.ready(i)
 	}
-	if err := u.run(ctx, func(ProgressKind, ocispec.Descriptor, int64) {}); err != nil {
+	if err := u.run(ctx, note); err != nil {
 		return err
 	}
+	s.forget(img.ID) // it is larger now
 	return s.keepSnapshots(ctx, img)
 }
 

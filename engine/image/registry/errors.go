@@ -59,7 +59,7 @@ func Retryable(err error) (time.Duration, bool) {
 	if s := Status(err); s != 0 {
 		return 0, s == http.StatusTooManyRequests || s >= 500
 	}
-	if errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, io.EOF) || errors.Is(err, syscall.ECONNRESET) || errors.Is(err, syscall.EPIPE) || errors.Is(err, ErrStalled) {
+	if errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, io.EOF) || errors.Is(err, syscall.ECONNRESET) || errors.Is(err, syscall.EPIPE) || errors.Is(err, ErrStalled) || errors.Is(err, ErrInterrupted) {
 		return 0, true
 	}
 	var ne net.Error

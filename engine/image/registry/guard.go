@@ -93,19 +93,24 @@ var ErrNoCredentials = errors.New("no basic auth credentials")
 func (g *guard) explain(err error) error {
 	var u *url.Error
 	if errors.As(err, &u) && Status(err) == 0 {
-		return &ConnectError{Host: g.host, Err: u.Err}
+		return &ConnectError{Host: g.host, Plain: g.plain, Err: u.Err}
 	}
 	return err
 }
 
 // ConnectError says that a registry was not reached.
 type ConnectError struct {
-	Host string
-	Err  error
+	Host  string
+	Plain bool // http was tried too
+	Err   error
 }
 
 func (e *ConnectError) Error() string {
-	return fmt.Sprintf("Get %q: %v", "https://"+e.Host+"/v2/", e.Err)
+	scheme := "https"
+	if e.Plain {
+		scheme = "http"
+	}
+	return fmt.Sprintf("Get %q: %v", scheme+"://"+e.Host+"/v2/", e.Err)
 }
 
 // Unwrap is the cause.
