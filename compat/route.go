@@ -142,11 +142,11 @@ var routes = append([]route{
 	{method: get, pattern: "/images/{name...}/history", success: 200, handler: (*Server).imageHistory},
 	{method: post, pattern: "/images/{name...}/tag", success: 201, handler: (*Server).imageTag},
 	{method: del, pattern: "/images/{name...}", success: 200, handler: (*Server).imageDelete},
-	{method: post, pattern: "/images/prune", success: 200, handler: (*Server).imagePrune},
+	{method: post, pattern: "/images/prune", success: 200, handler: (*Server).imagePrune, min: 25},
 	{method: get, pattern: "/images/search", success: 200, handler: (*Server).imageSearch},
-	{method: get, pattern: "/images/get", success: 200, handler: (*Server).imageSave},
-	{method: get, pattern: "/images/{name...}/get", success: 200, handler: (*Server).imageSave},
-	{method: post, pattern: "/images/{name...}/push", success: 200, handler: (*Server).imagePush},
+	{method: get, pattern: "/images/get", success: 200, handler: (*Server).imageSave, kind: streamed},
+	{method: get, pattern: "/images/{name...}/get", success: 200, handler: (*Server).imageSave, kind: streamed},
+	{method: post, pattern: "/images/{name...}/push", success: 200, handler: (*Server).imagePush, kind: streamed},
 	{method: get, pattern: "/distribution/{name...}/json", success: 200, handler: (*Server).distribution},
 	{method: post, pattern: "/auth", success: 200, handler: (*Server).auth},
 
@@ -173,7 +173,7 @@ var routed = newTable(routes)
 
 // floors are the minor API versions below which operations that are not served yet, or by no one but a swarm, do not exist.
 var floors = map[string]int{
-	"POST /images/prune": 25, "POST /networks/prune": 25, "PUT /volumes/{name...}": 42, "POST /plugins/{name...}/upgrade": 26,
+	"POST /networks/prune": 25, "PUT /volumes/{name...}": 42, "POST /plugins/{name...}/upgrade": 26,
 	"GET /secrets": 25, "POST /secrets/create": 25, "GET /secrets/{id}": 25, "DELETE /secrets/{id}": 25, "POST /secrets/{id}/update": 25,
 	"GET /configs": 30, "POST /configs/create": 30, "GET /configs/{id}": 30, "DELETE /configs/{id}": 30, "POST /configs/{id}/update": 30,
 }

@@ -21,6 +21,7 @@ func Cases() []Case {
 		lists(),
 		hostConfig(),
 		builds(),
+		images(),
 	)
 }
 

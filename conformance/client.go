@@ -78,6 +78,11 @@ func (c *Client) full(path string) string {
 
 // Do sends a request at the case's API version; body is JSON unless it is an io.Reader.
 func (c *Client) Do(method, path string, body any) (*Answer, error) {
+	return c.DoWith(method, path, body, nil)
+}
+
+// DoWith is Do with headers.
+func (c *Client) DoWith(method, path string, body any, headers map[string]string) (*Answer, error) {
 	var r io.Reader
 	ct := ""
 	switch b := body.(type) {
@@ -97,6 +102,9 @@ func (c *Client) Do(method, path string, body any) (*Answer, error) {
 	}
 	if ct != "" {
 		req.Header.Set("Content-Type", ct)
+	}
+	for k, v := range headers {
+		req.Header.Set(k, v)
 	}
 	resp, err := c.hc.Do(req)
 	if err != nil {
