@@ -50,6 +50,7 @@ type containers interface {
 	ExecStart(ctx context.Context, id string, o container.ExecStartOptions) (*container.Streams, error)
 	ExecGet(id string) (*container.Exec, error)
 	ExecResize(ctx context.Context, id string, rows, cols uint16) error
+	LinkNames() (of func(*container.Snapshot) []string, names map[container.ID][]string)
 	ExecIDs(id container.ID) []string
 	Stats(ctx context.Context, ref string, stream bool) (*container.Snapshot, iter.Seq[container.Usage], error)
 	Top(ctx context.Context, ref string, args []string) (*container.Processes, error)

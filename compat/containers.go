@@ -110,7 +110,8 @@ func (s *Server) containerInspect(c *Ctx) (any, error) {
 		return nil, err
 	}
 	driver, _ := s.Images.Driver()
-	f := wire.Facts{Driver: driver, Dir: s.Containers.Dir(sn.ID), LogPath: s.Containers.LogPath(sn.ID), ExecIDs: s.Containers.ExecIDs(sn.ID)}
+	links, _ := s.Containers.LinkNames()
+	f := wire.Facts{Driver: driver, Dir: s.Containers.Dir(sn.ID), LogPath: s.Containers.LogPath(sn.ID), ExecIDs: s.Containers.ExecIDs(sn.ID), Links: links(sn)}
 	if c.flag("size") {
 		own, whole, err := s.Images.Sizes(c.Context(), string(sn.ID))
 		if err != nil {

@@ -45,8 +45,9 @@ func (s *Server) systemDF(c *Ctx) (any, error) {
 	if all || asked["container"] {
 		out.Containers = []api.Summary{}
 		name, now := s.imageNames(ctx), time.Now()
+		_, linked := s.Containers.LinkNames()
 		for _, sn := range list {
-			row := wire.Summary(sn, name(sn), now)
+			row := wire.Summary(sn, name(sn), linked[sn.ID], now)
 			n, err := s.Images.Usage(ctx, string(sn.ID))
 			if err != nil {
 				continue // removed meanwhile

@@ -34,13 +34,14 @@ func (s *Server) containerList(c *Ctx) (any, error) {
 	}
 	all := c.flag("all") || limit > 0 || len(f["status"]) > 0
 	now := time.Now()
+	_, linked := s.Containers.LinkNames()
 	name := s.imageNames(c.Context())
 	out := []api.Summary{}
 	for _, sn := range list {
 		if p := wire.Phase(sn); !all && !p.Live() && p != container.Restarting || !keep(sn) {
 			continue
 		}
-		row := wire.Summary(sn, name(sn), now)
+		row := wire.Summary(sn, name(sn), linked[sn.ID], now)
 		if c.flag("size") {
 			if row.SizeRw, row.SizeRootFs, err = s.Images.Sizes(c.Context(), string(sn.ID)); err != nil {
 				continue // removed meanwhile

@@ -2,6 +2,7 @@ package conformance
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 )
 
@@ -43,7 +44,7 @@ func failing(name string, config, host obj, status int, part string) Case {
 
 // hostConfig holds the options of HostConfig: what is refused, what is left out with a warning, what a container sees.
 func hostConfig() []Case {
-	return append(append(limitCases(), mountCases()...), insideCases()...)
+	return slices.Concat(limitCases(), mountCases(), insideCases(), links())
 }
 
 func limitCases() []Case {

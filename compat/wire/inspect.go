@@ -30,6 +30,7 @@ type Facts struct {
 	ExecIDs []string
 	// Bytes of the container's own files and of all it sees; nil if they were not asked for.
 	SizeRw, SizeRootFs *int64
+	Links              []string // as inspect writes them
 }
 
 // Phase is what a container's phase shows as: Starting as what was before.
@@ -60,6 +61,7 @@ func Inspect(s *domain.Snapshot, f Facts) *container.InspectResponse {
 		ID: string(s.ID), Created: stamp(s.Created), Path: argv[0], Args: argv[1:], State: st, Image: s.Spec.Image.ID, Name: "/" + s.Name, RestartCount: s.State.RestartCount,
 		Driver: f.Driver, Platform: "linux", HostConfig: HostConfig(s.Spec), ExecIDs: f.ExecIDs, SizeRw: f.SizeRw, SizeRootFs: f.SizeRootFs, GraphDriver: storage.DriverData{Name: f.Driver},
 	}
+	base.HostConfig.Links = f.Links
 	if !s.State.StartedAt.IsZero() {
 		base.ResolvConfPath, base.HostnamePath, base.HostsPath = f.Dir+"/resolv.conf", f.Dir+"/hostname", f.Dir+"/hosts"
 		if s.Spec.Log.Driver != "none" {
@@ -175,10 +177,10 @@ func networkSettings(s *domain.Snapshot) *container.NetworkSettings {
 	return n
 }
 
-// Summary is the short form of a container. image is the name to show.
-func Summary(s *domain.Snapshot, image string, now time.Time) container.Summary {
+// Summary is the short form of a container. image is the name to show, names are further ones from links.
+func Summary(s *domain.Snapshot, image string, names []string, now time.Time) container.Summary {
 	c := container.Summary{
-		ID: string(s.ID), Names: []string{"/" + s.Name}, Image: image, ImageID: s.Spec.Image.ID, Command: command(s.Spec.Process.Argv()), Created: s.Created.Unix(),
+		ID: string(s.ID), Names: append([]string{"/" + s.Name}, names...), Image: image, ImageID: s.Spec.Image.ID, Command: command(s.Spec.Process.Argv()), Created: s.Created.Unix(),
 		Ports: Ports(s), Labels: s.Spec.Labels, State: container.ContainerState(statusWord(&s.State)), Status: Status(s, now), NetworkSettings: &container.NetworkSettingsSummary{Networks: networks(s)},
 		Mounts: mounts(s, true), ImageManifestDescriptor: manifest(s),
 	}

@@ -64,9 +64,6 @@ func (m *Manager) checkHost(s *Spec) error {
 	if s.AutoRemove && s.Restart.Name != "no" {
 		return errkind.InvalidArgument("can't create 'AutoRemove' container with restart policy")
 	}
-	if len(s.Network.Links) > 0 {
-		return errkind.NotImplemented("links: not supported yet")
-	}
 	for name, a := range s.Network.Attachments {
 		if len(a.LinkLocal) > 0 {
 			return errkind.NotImplemented("link-local addresses in network %s: not supported yet", name)

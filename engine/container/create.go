@@ -54,6 +54,11 @@ func (m *Manager) Create(ctx context.Context, o CreateOptions) (_ ID, warnings [
 	if warnings, err = m.check(&spec); err != nil {
 		return "", nil, err
 	}
+	more, err := m.link(&spec)
+	if err != nil {
+		return "", nil, err
+	}
+	warnings = append(warnings, more...)
 	for _, mode := range []string{spec.Namespaces.IPC, spec.Namespaces.PID} {
 		if ref, ok := strings.CutPrefix(mode, joinPrefix); ok {
 			if _, err := m.Get(ref); err != nil {

@@ -68,6 +68,7 @@ type SpecInput struct {
 	PIDNS, IPCNS string // of the container whose namespace is shared; "" = as the mode says
 	Shm          string // host directory for /dev/shm; "" = a private tmpfs
 	Files        []File
+	Env          []string // from links; the container's own entries win
 }
 
 // SpecBuilder is engine/oci.

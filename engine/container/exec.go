@@ -140,6 +140,9 @@ func (m *Manager) runExec(ctx context.Context, x *execution, t shim.Task, s *Sna
 	if o.ConsoleSize != [2]uint{} {
 		opt.ConsoleSize = o.ConsoleSize
 	}
+	if links, lerr := m.resolveLinks(s); lerr == nil { // one that has ended gives nothing
+		opt.LinkEnv = linkEnv(s.Name, links)
+	}
 	spec, err := m.d.Specs.ExecProcess(s, m.rootfs(x.entry.id), opt)
 	if err != nil {
 		return nil, err

@@ -14,7 +14,8 @@ import (
 type joins struct {
 	netNS, pidNS, ipcNS string    // files of the namespaces; "" = an own one or the host's, as the mode says
 	netOwner            *Snapshot // whose hosts, hostname and resolv.conf are shared; nil: own files
-	shm                 string    // directory on the host that becomes /dev/shm; "": a private tmpfs
+	links               []linked
+	shm                 string // directory on the host that becomes /dev/shm; "": a private tmpfs
 }
 
 // donor finds the container that a mode "container:x" names. ok is false for every other mode.
@@ -70,6 +71,9 @@ func (m *Manager) resolveJoins(s *Snapshot) (j joins, err error) {
 		return j, errkind.Internal("failed to join PID namespace: %s", err)
 	} else if ok {
 		j.pidNS = nsFile(d, "pid")
+	}
+	if j.links, err = m.resolveLinks(s); err != nil {
+		return j, err
 	}
 	d, ok, err := m.donor(s.Spec.Namespaces.IPC)
 	switch {

@@ -79,6 +79,7 @@ type ExecOptions struct {
 	AttachStdin, AttachStdout, AttachStderr bool
 	DetachKeys                              string
 	ConsoleSize                             [2]uint
+	LinkEnv                                 []string // from the container's links; filled in by the Manager
 }
 
 // Exec is an immutable view of an exec process.

@@ -252,7 +252,8 @@ type NetworkSpec struct {
 	DNSOptions   []string                      `json:"dnsOptions"`
 	DNSSearch    []string                      `json:"dnsSearch"`
 	ExtraHosts   []string                      `json:"extraHosts"`
-	Links        []string                      `json:"links"`
+	Links        []string                      `json:"links"`      // the user's words, until create has resolved them
+	Linked       []Link                        `json:"linked"`     // what they came to
 	MacAddress   string                        `json:"macAddress"` // of Config, before 1.44
 	Disabled     bool                          `json:"disabled"`
 }

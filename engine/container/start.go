@@ -114,6 +114,7 @@ func (m *Manager) startHolding(ctx context.Context, e *entry, byUser bool) error
 	e.mu.Unlock()
 	m.d.Networks.Event("connect", string(e.id), s.Endpoints)
 	m.publish(s, "start")
+	m.refreshLinks(s)
 	m.follow(e, task, r)
 	return nil
 }
@@ -160,7 +161,7 @@ func (m *Manager) launch(ctx context.Context, e *entry, s *Snapshot) (shim.Task,
 				return nil, err
 			}
 		}
-		return m.files(s, join.netOwner)
+		return m.files(s, join)
 	}()
 	n := <-nets
 	if err = errors.Join(err, n.err); err != nil {
@@ -176,7 +177,7 @@ func (m *Manager) launch(ctx context.Context, e *entry, s *Snapshot) (shim.Task,
 			}
 		}
 	}
-	spec, err := m.d.Specs.Build(SpecInput{C: s, Rootfs: rootfs, NetNS: n.sb.Path, PIDNS: join.pidNS, IPCNS: join.ipcNS, Shm: join.shm, Files: files})
+	spec, err := m.d.Specs.Build(SpecInput{C: s, Rootfs: rootfs, NetNS: n.sb.Path, PIDNS: join.pidNS, IPCNS: join.ipcNS, Shm: join.shm, Files: files, Env: linkEnv(s.Name, join.links)})
 	if err != nil {
 		// Whatever is wrong in a container's own words, it is not wrong with the request to start it.
 		return nil, errkind.Internal("%s", err)
@@ -267,7 +268,8 @@ func failureCode(err error) int {
 func (m *Manager) dir(id ID) string { return filepath.Join(m.d.Root, string(id)) }
 
 // files writes hostname, hosts and resolv.conf, or names those of the container whose network is shared.
-func (m *Manager) files(s, owner *Snapshot) ([]File, error) {
+func (m *Manager) files(s *Snapshot, j joins) ([]File, error) {
+	owner := j.netOwner
 	dir := m.dir(s.ID)
 	if err := fsx.MkdirAll("container.dir", dir, 0o710); err != nil {
 		return nil, err
@@ -286,17 +288,18 @@ func (m *Manager) files(s, owner *Snapshot) ([]File, error) {
 		}
 	}
 	gateway := ""
-	for _, ep := range s.Endpoints {
-		if ep.Gateway4.IsValid() {
-			gateway = ep.Gateway4.String()
-		}
+	if n, err := m.d.Networks.Get(network.Bridge); err == nil && len(n.IPAM.Pools) > 0 {
+		gateway = n.IPAM.Pools[0].Gateway.String()
 	}
 	for _, h := range s.Spec.Network.ExtraHosts {
 		name, ip, _ := strings.Cut(h, ":")
-		if ip == "host-gateway" {
+		if ip == hostGateway {
 			ip = gateway
 		}
 		hosts += ip + "\t" + name + "\n"
+	}
+	for _, l := range j.links {
+		hosts += l.hostsLine()
 	}
 	for _, ep := range s.Endpoints {
 		if ep.IPv4.IsValid() {

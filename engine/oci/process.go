@@ -25,12 +25,12 @@ func process(c *container.Spec, u User, argv []string, tty bool, caps []string) 
 	if tty && c.Process.ConsoleSize != [2]uint{} {
 		p.ConsoleSize = &specs.Box{Height: c.Process.ConsoleSize[0], Width: c.Process.ConsoleSize[1]}
 	}
-	p.Env = environment(c, u, tty, nil)
+	p.Env = environment(c, u, tty, nil, nil)
 	return p
 }
 
-// environment is what the process sees: defaults first, then the container's own list, then more.
-func environment(c *container.Spec, u User, tty bool, more []string) []string {
+// environment is what the process sees: defaults first, then what links give, then the container's own list, then more.
+func environment(c *container.Spec, u User, tty bool, links, more []string) []string {
 	env := []string{defaultPath, "HOSTNAME=" + c.Hostname}
 	if tty {
 		env = append(env, "TERM=xterm")
@@ -40,7 +40,7 @@ func environment(c *container.Spec, u User, tty bool, more []string) []string {
 		k, _, _ := strings.Cut(e, "=")
 		at[k] = i
 	}
-	for _, list := range [][]string{c.Process.Env, more} {
+	for _, list := range [][]string{links, c.Process.Env, more} {
 		for _, e := range list {
 			k, _, has := strings.Cut(e, "=")
 			if !has {
@@ -86,7 +86,7 @@ func (b *Builder) ExecProcess(c *container.Snapshot, rootfs string, o container.
 	if o.Privileged && p.ApparmorProfile != "" {
 		p.ApparmorProfile = "unconfined"
 	}
-	p.Env = environment(c.Spec, u, o.TTY, o.Env)
+	p.Env = environment(c.Spec, u, o.TTY, o.LinkEnv, o.Env)
 	if o.WorkingDir != "" {
 		p.Cwd = o.WorkingDir
 	}

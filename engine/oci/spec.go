@@ -116,6 +116,7 @@ func (b *Builder) Build(in container.SpecInput) (*specs.Spec, error) {
 	}
 	s.Annotations = c.Annotations
 	b.sysctls(s, c, in.NetNS != "" && !strings.HasPrefix(c.Network.Mode, "container:"))
+	s.Process.Env = environment(c, u, c.Process.TTY, in.Env, nil)
 	adj := c.Resources.OomScoreAdj
 	s.Process.OOMScoreAdj = &adj
 	b.namespaces(s, in)
