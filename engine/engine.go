@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"net/netip"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"sync/atomic"
@@ -134,6 +135,9 @@ func Open(ctx context.Context, c Config) (_ *Engine, err error) {
 	if c.DefaultRuntime == "" {
 		c.DefaultRuntime = "runc"
 	}
+	if c.Runtimes, err = found(c.Runtimes); err != nil {
+		return nil, err
+	}
 	specs, err := oci.New(oci.Options{CgroupParent: c.CgroupParent, CgroupV2: facts.CgroupV2, InitPath: c.InitPath, DefaultInit: c.DefaultInit, Ulimits: c.Ulimits,
 		Seccomp: c.SeccompProfile, NoNewPrivileges: c.NoNewPrivileges, AppArmor: facts.AppArmor})
 	if err != nil {
@@ -164,6 +168,22 @@ func Open(ctx context.Context, c Config) (_ *Engine, err error) {
 		return nil, fmt.Errorf("recovery: %w", err)
 	}
 	return e, errors.Join(e.Volumes.Sweep(), e.shims.Warm())
+}
+
+// found gives every runtime an absolute path: a bare name is looked up once, here, in this process's PATH.
+func found(rs map[string]shim.Runtime) (map[string]shim.Runtime, error) {
+	out := map[string]shim.Runtime{}
+	for name, r := range rs {
+		path, err := exec.LookPath(r.Path)
+		if err != nil {
+			return nil, fmt.Errorf("runtime %s: %w", name, err)
+		}
+		if r.Path, err = filepath.Abs(path); err != nil {
+			return nil, err
+		}
+		out[name] = r
+	}
+	return out, nil
 }
 
 // identity is the engine's id, made once.

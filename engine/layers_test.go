@@ -15,7 +15,7 @@ var floors = map[string]int{
 	"engine/internal/store": 0, "engine/internal/rootdir": 0, "engine/internal/host": 0,
 	"engine/event": 1, "engine/logs": 1, "engine/logs/drivers": 1,
 	"engine/image/registry": 2, "engine/network/firewall": 2, "engine/image": 2, "engine/network": 2, "engine/volume": 2, "engine/shim": 2,
-	"engine/shim/internal/proc": 1, "engine/shim/libct": 2, "engine/shim/fastinit": 2, "engine/shim/server": 2,
+	"engine/shim/internal/proc": 1, "engine/shim/libct": 2, "engine/shim/fastinit": 2, "engine/shim/ocicli": 2, "engine/shim/server": 2,
 	"engine/container": 3, "engine/build": 3, "engine/oci": 4, "engine/build/buildkit": 4, "engine": 5,
 	"compat/wire": 6, "compat/stream": 6, "compat": 6,
 }
@@ -89,7 +89,7 @@ func TestFloors(t *testing.T) {
 
 // parentOf is the package that a backend of the shim belongs to; other packages stand for themselves.
 func parentOf(dep string) string {
-	for _, b := range []string{"/libct", "/fastinit"} {
+	for _, b := range []string{"/libct", "/fastinit", "/ocicli"} {
 		dep, _, _ = strings.Cut(dep, b)
 	}
 	return dep

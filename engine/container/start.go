@@ -182,6 +182,10 @@ func (m *Manager) launch(ctx context.Context, e *entry, s *Snapshot) (shim.Task,
 		// Whatever is wrong in a container's own words, it is not wrong with the request to start it.
 		return nil, errkind.Internal("%s", err)
 	}
+	rt := m.d.Defaults.Runtimes[s.Spec.Runtime]
+	if rt.Path != "" {
+		spec.Version = shim.RuntimeSpecVersion
+	}
 	raw, err := json.Marshal(spec)
 	if err != nil {
 		return nil, err
@@ -194,7 +198,7 @@ func (m *Manager) launch(ctx context.Context, e *entry, s *Snapshot) (shim.Task,
 	if err := m.logIO(s, &stdio); err != nil {
 		return nil, err
 	}
-	task, err := m.d.Runtime.Launch(ctx, shim.Bundle{ID: string(e.id), Dir: bundle, IO: stdio})
+	task, err := m.d.Runtime.Launch(ctx, shim.Bundle{ID: string(e.id), Dir: bundle, Runtime: rt, IO: stdio})
 	if err != nil {
 		return nil, err
 	}

@@ -35,6 +35,10 @@ type Runtime struct {
 	Args []string `json:"args,omitempty"` // global options
 }
 
+// RuntimeSpecVersion is the version that the specification of a bundle for a runtime program must claim: programs refuse one
+// newer than themselves, and ignore what they do not know.
+const RuntimeSpecVersion = "1.0.2"
+
 // IO says what the shim does with the init process's stdio.
 type IO struct {
 	TTY       bool        `json:"tty"`

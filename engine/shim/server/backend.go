@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"os"
+	"path/filepath"
 	"syscall"
 
 	specs "github.com/opencontainers/runtime-spec/specs-go"
@@ -14,6 +15,7 @@ import (
 	"github.com/berthd/berth/engine/shim/fastinit"
 	"github.com/berthd/berth/engine/shim/internal/proc"
 	"github.com/berthd/berth/engine/shim/libct"
+	"github.com/berthd/berth/engine/shim/ocicli"
 )
 
 // runner is a process that a backend started.
@@ -41,6 +43,8 @@ var (
 	_ container = (*libct.Container)(nil)
 	_ runner    = (*fastinit.Process)(nil)
 	_ runner    = (*libct.Process)(nil)
+	_ container = (*ocicli.Container)(nil)
+	_ runner    = (*ocicli.Process)(nil)
 )
 
 type stdio = proc.Stdio
@@ -83,8 +87,16 @@ func (s *spec) whole() (*specs.Spec, error) {
 	return &all, json.Unmarshal(s.raw, &all)
 }
 
-// createContainer chooses the backend: the fast one for all that it covers.
-func createContainer(state, id string, s *spec, io stdio) (container, *os.File, error) {
+// createContainer chooses the backend: the runtime that the bundle names, or the fast one for all that it covers.
+func createContainer(state string, b shim.Bundle, s *spec, io stdio) (container, *os.File, error) {
+	id := b.ID
+	if b.Runtime.Path != "" {
+		c, console, err := ocicli.Create(b.Runtime, filepath.Join(state, "oci"), id, b.Dir, io)
+		if err != nil {
+			return nil, nil, err
+		}
+		return c, console, nil
+	}
 	c, console, err := fastinit.Create(id, &s.Spec, s.filter, io)
 	if !fastinit.IsUncovered(err) {
 		if err != nil {
@@ -105,6 +117,13 @@ func createContainer(state, id string, s *spec, io stdio) (container, *os.File, 
 
 // exec runs a further process in the task's container, whichever backend started that.
 func (t *task) exec(p *specs.Process, io stdio) (runner, *os.File, error) {
+	if oc, ok := t.c.(*ocicli.Container); ok {
+		op, console, err := oc.Exec(p, io)
+		if err != nil {
+			return nil, nil, err
+		}
+		return op, console, nil
+	}
 	ep, console, err := t.target.Exec(p, io)
 	if err == nil {
 		return ep, console, nil

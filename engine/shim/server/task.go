@@ -5,6 +5,7 @@ package server
 import (
 	"encoding/json"
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 	"sync"
@@ -96,7 +97,7 @@ func newTask(state string, b shim.Bundle) (_ *task, err error) {
 	}
 	log, err := logs.OpenWriter(b.IO.Log, b.IO.LogPath)
 	if err != nil {
-		return nil, err
+		return nil, fmt.Errorf("failed to create task for container: failed to initialize logging driver: %w", err)
 	}
 	h := newHub(b.IO, log)
 	s, pumps, cleanup, err := wire(h, b.IO.Stdin, b.IO.TTY)
@@ -104,7 +105,7 @@ func newTask(state string, b shim.Bundle) (_ *task, err error) {
 		_ = log.Close() // the error that matters is err
 		return nil, err
 	}
-	c, console, err := createContainer(state, b.ID, spec, s)
+	c, console, err := createContainer(state, b, spec, s)
 	cleanup()
 	pumps() // also after a failure: they close our ends
 	if err != nil {
