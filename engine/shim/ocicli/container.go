@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"sync"
 	"syscall"
 
 	specs "github.com/opencontainers/runtime-spec/specs-go"
@@ -33,6 +34,12 @@ type Container struct {
 	pid    int
 	groups map[string]string
 	oom    string // file with the oom_kill counter
+
+	calls sync.RWMutex // read-held from before a process is made until somebody waits for it
+	mu    struct {
+		sync.Mutex
+		execs map[int]bool // pids that somebody waits for
+	}
 }
 
 // Create makes the container of a bundle and leaves its init waiting for Start. console is the terminal's master side, or nil.
@@ -40,6 +47,7 @@ type Container struct {
 // Errors are *shim.StartError; nothing is left behind.
 func Create(rt shim.Runtime, root, id, bundle string, s proc.Stdio) (_ *Container, console *os.File, err error) {
 	c := &Container{p: program{rt, root}, id: id, bundle: bundle}
+	c.mu.execs = map[int]bool{}
 	if err := os.MkdirAll(root, 0o700); err != nil {
 		return nil, nil, err
 	}
@@ -47,6 +55,7 @@ func Create(rt shim.Runtime, root, id, bundle string, s proc.Stdio) (_ *Containe
 		return withConsole([]string{"create", "--bundle", bundle, "--pid-file", pidFile}, sock, id)
 	})
 	if err != nil {
+		c.reapSoon()
 		_ = c.Destroy() // most runtimes have cleaned up; the error that matters is err
 		return nil, nil, shim.Classify(createFailed + err.Error())
 	}
@@ -91,7 +100,10 @@ func wait(pid int) (syscall.WaitStatus, error) {
 }
 
 // Process is an exec.
-type Process struct{ pid int }
+type Process struct {
+	c   *Container
+	pid int
+}
 
 // Exec runs a further process. Errors are *shim.StartError.
 func (c *Container) Exec(ps *specs.Process, s proc.Stdio) (*Process, *os.File, error) {
@@ -110,6 +122,8 @@ func (c *Container) Exec(ps *specs.Process, s proc.Stdio) (*Process, *os.File, e
 	if err := f.Close(); err != nil {
 		return nil, nil, err
 	}
+	c.calls.RLock()
+	defer c.calls.RUnlock()
 	pid, console, err := c.p.spawn(c.bundle, s, func(pidFile, sock string) []string {
 		args := []string{"exec", "--detach", "--process", f.Name(), "--pid-file", pidFile}
 		if s.TTY {
@@ -118,16 +132,26 @@ func (c *Container) Exec(ps *specs.Process, s proc.Stdio) (*Process, *os.File, e
 		return withConsole(args, sock, c.id)
 	})
 	if err != nil {
+		c.reapSoon()
 		return nil, nil, shim.Classify(execFailed + err.Error())
 	}
-	return &Process{pid}, console, nil
+	c.mu.Lock()
+	c.mu.execs[pid] = true
+	c.mu.Unlock()
+	return &Process{c, pid}, console, nil
 }
 
 // Pid in the host's namespace.
 func (p *Process) Pid() int { return p.pid }
 
 // Wait reaps it.
-func (p *Process) Wait() (syscall.WaitStatus, error) { return wait(p.pid) }
+func (p *Process) Wait() (syscall.WaitStatus, error) {
+	ws, err := wait(p.pid)
+	p.c.mu.Lock()
+	delete(p.c.mu.execs, p.pid)
+	p.c.mu.Unlock()
+	return ws, err
+}
 
 // Signal sends sig to it.
 func (p *Process) Signal(sig syscall.Signal) error { return unix.Kill(p.pid, sig) }
@@ -211,7 +235,9 @@ func groups(pid int) map[string]string {
 			continue
 		}
 		if f[1] == "" {
-			out[""] = filepath.Join("/sys/fs/cgroup", f[2])
+			if f[2] != "/" { // on a host with both versions nothing is kept in the second
+				out[""] = filepath.Join("/sys/fs/cgroup", f[2])
+			}
 			continue
 		}
 		for _, name := range strings.Split(strings.TrimPrefix(f[1], "name="), ",") {
