@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"os"
 
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
@@ -28,6 +29,8 @@ type Rootfs interface {
 	Usage(ctx context.Context, id string) (int64, error)
 	Commit(ctx context.Context, id string, o image.CommitOptions) (digest.Digest, error)
 	Changes(ctx context.Context, id string) ([]image.Change, error)
+	// ImageTree is an image's root file system for a container to mount, detached and read-only; which tells several apart.
+	ImageTree(ctx context.Context, id, which string, img *image.Image) (*os.File, error)
 }
 
 // Networks is what a container needs of networks.
@@ -68,7 +71,8 @@ type SpecInput struct {
 	PIDNS, IPCNS string // of the container whose namespace is shared; "" = as the mode says
 	Shm          string // host directory for /dev/shm; "" = a private tmpfs
 	Files        []File
-	Env          []string // from links; the container's own entries win
+	Points       []MountPoint // the container's, with sources that can be mounted
+	Env          []string     // from links; the container's own entries win
 }
 
 // SpecBuilder is engine/oci.

@@ -88,7 +88,7 @@ func (m *Manager) addPoint(ctx context.Context, s *Spec, r MountRequest, p Mount
 		if root := filepath.Dir(m.d.Root); strings.HasPrefix(p.Source, root) || strings.HasPrefix(root, p.Source) {
 			switch asked := r.Bind; {
 			case asked == nil || asked.Propagation == "":
-				p.Propagation = "rslave"
+				p.Propagation, p.OwnPropagation = "rslave", true
 			case asked.Propagation != "rslave" && asked.Propagation != "rshared":
 				return errkind.InvalidArgument("invalid mount config: must use either propagation mode \"rslave\" or \"rshared\" when mount source is within the daemon root, daemon root: %q, bind mount source: %q, propagation: %q", root, p.Source, asked.Propagation)
 			}

@@ -238,6 +238,7 @@ type MountPoint struct {
 	SkipMountpointCreation                                     bool // the source must exist (Mounts of type bind)
 	NonRecursive, ReadOnlyNonRecursive, ReadOnlyForceRecursive bool
 	Subpath                                                    string
+	OwnPropagation                                             bool   // Propagation was chosen by the engine, not by the user
 	TmpfsData                                                  string // mount options of a tmpfs
 }
 

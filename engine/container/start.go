@@ -4,7 +4,6 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
-	"fmt"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -167,17 +166,11 @@ func (m *Manager) launch(ctx context.Context, e *entry, s *Snapshot) (shim.Task,
 	if err = errors.Join(err, n.err); err != nil {
 		return nil, err
 	}
-	for _, p := range s.Spec.Storage.Points {
-		if p.Type == "bind" && !p.SkipMountpointCreation {
-			if _, err := os.Stat(p.Source); err == nil {
-				continue // a file is as good as a directory
-			}
-			if err := os.MkdirAll(p.Source, 0o755); err != nil && !errors.Is(err, os.ErrExist) {
-				return nil, fmt.Errorf("error while creating mount source path '%s': %w", p.Source, err)
-			}
-		}
+	points, err := m.resolvePoints(ctx, s, bundle)
+	if err != nil {
+		return nil, err
 	}
-	spec, err := m.d.Specs.Build(SpecInput{C: s, Rootfs: rootfs, NetNS: n.sb.Path, PIDNS: join.pidNS, IPCNS: join.ipcNS, Shm: join.shm, Files: files, Env: linkEnv(s.Name, join.links)})
+	spec, err := m.d.Specs.Build(SpecInput{C: s, Rootfs: rootfs, NetNS: n.sb.Path, PIDNS: join.pidNS, IPCNS: join.ipcNS, Shm: join.shm, Files: files, Points: points, Env: linkEnv(s.Name, join.links)})
 	if err != nil {
 		// Whatever is wrong in a container's own words, it is not wrong with the request to start it.
 		return nil, errkind.Internal("%s", err)

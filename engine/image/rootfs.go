@@ -3,12 +3,14 @@ package image
 import (
 	"context"
 	"os"
+	"strings"
 
 	"github.com/containerd/containerd/v2/core/leases"
 	"github.com/containerd/containerd/v2/core/metadata/boltutil"
 	"github.com/containerd/containerd/v2/core/mount"
 	"github.com/containerd/errdefs"
 	"github.com/containerd/platforms"
+	"github.com/opencontainers/image-spec/identity"
 	"go.etcd.io/bbolt"
 	"golang.org/x/sys/unix"
 )
@@ -69,11 +71,45 @@ func (s *Service) MountRootfs(ctx context.Context, id, target string) error {
 	return mountAt(ms, target)
 }
 
-// RemoveRootfs removes the snapshot and the lease. No error if absent.
+// ImageTree is the root file system of an image, read-only and not attached anywhere, for container id. Its snapshot is kept by
+// the container's lease; which tells the images of one container apart. The file is the caller's to close.
+func (s *Service) ImageTree(ctx context.Context, id, which string, img *Image) (*os.File, error) {
+	ctx = leases.WithLease(ns(ctx), leaseOf(id).ID)
+	parent := ""
+	if len(img.Layers) > 0 {
+		parent = identity.ChainID(img.Layers).String()
+	}
+	key := id + "-image-" + which
+	ms, err := s.sn.View(ctx, key, parent)
+	if errdefs.IsNotFound(err) { // a platform that was not unpacked yet
+		if err = s.unpack(ctx, img); err == nil {
+			ms, err = s.sn.View(ctx, key, parent)
+		}
+	}
+	if errdefs.IsAlreadyExists(err) {
+		ms, err = s.sn.Mounts(ctx, key)
+	}
+	if err != nil {
+		return nil, err
+	}
+	return s.tree(ms, true)
+}
+
+// RemoveRootfs removes the snapshots and the lease. No error if absent.
 func (s *Service) RemoveRootfs(ctx context.Context, id string) error {
 	ctx = ns(ctx)
-	if err := s.sn.Remove(ctx, id); err != nil && !errdefs.IsNotFound(err) {
-		return err
+	keys := []string{id}
+	if held, err := s.leases.ListResources(ctx, leaseOf(id)); err == nil {
+		for _, r := range held {
+			if strings.HasPrefix(r.ID, id+"-image-") {
+				keys = append(keys, r.ID)
+			}
+		}
+	}
+	for _, key := range keys {
+		if err := s.sn.Remove(ctx, key); err != nil && !errdefs.IsNotFound(err) {
+			return err
+		}
 	}
 	if err := s.leases.Delete(ctx, leaseOf(id)); err != nil && !errdefs.IsNotFound(err) {
 		return err

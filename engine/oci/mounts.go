@@ -81,7 +81,7 @@ func userMounts(c *container.Spec, in container.SpecInput) ([]specs.Mount, error
 		}
 		user = append(user, specs.Mount{Destination: path.Clean(dst), Type: "tmpfs", Source: "tmpfs", Options: o})
 	}
-	for _, p := range c.Storage.Points {
+	for _, p := range in.Points {
 		m, err := pointMount(p)
 		if err != nil {
 			return nil, err

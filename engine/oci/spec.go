@@ -127,7 +127,7 @@ func (b *Builder) Build(in container.SpecInput) (*specs.Spec, error) {
 	if s.Mounts, err = b.mounts(c, in, opts); err != nil {
 		return nil, err
 	}
-	s.Linux.RootfsPropagation = rootPropagation(c.Storage.Points)
+	s.Linux.RootfsPropagation = rootPropagation(in.Points)
 	if (c.Init == nil && b.o.DefaultInit || c.Init != nil && *c.Init) && c.Namespaces.PID == "" {
 		if b.o.InitPath == "" {
 			return nil, errkind.InvalidArgument("docker-init: no init program is configured (init-path)")

@@ -324,7 +324,12 @@ func (c *Client) Sweep(ctx context.Context, keep func(id string) bool) error {
 // RemoveBundle unmounts what is mounted below a bundle and removes it. It never follows into a file system that is still
 // mounted. Idempotent.
 func RemoveBundle(dir string) error {
-	for _, m := range []string{"rootfs", "shm"} {
+	mounts := []string{"rootfs", "shm"}
+	parts, _ := os.ReadDir(filepath.Join(dir, "mounts")) // there are none, mostly
+	for _, p := range parts {
+		mounts = append(mounts, filepath.Join("mounts", p.Name()))
+	}
+	for _, m := range mounts {
 		if err := unix.Unmount(filepath.Join(dir, m), unix.MNT_DETACH); err != nil && !errors.Is(err, unix.EINVAL) && !errors.Is(err, unix.ENOENT) {
 			return fmt.Errorf("unmount %s: %w", dir, err)
 		}
