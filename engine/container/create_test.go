@@ -2,11 +2,9 @@ package container
 
 import (
 	"testing"
-	"time"
 
 	"github.com/berthd/berth/engine/image"
 	"github.com/berthd/berth/engine/network"
-	"github.com/berthd/berth/engine/shim"
 )
 
 func TestMergeWithTheImage(t *testing.T) {
@@ -53,31 +51,6 @@ func TestPortRequests(t *testing.T) {
 		s.Network.PortBindings = map[string][]PortBinding{"80/tcp": {{HostPort: bad}}}
 		if _, err := intent(s); err == nil {
 			t.Errorf("host port %q was accepted", bad)
-		}
-	}
-}
-
-func TestRestartDecision(t *testing.T) {
-	for _, tc := range []struct {
-		name    string
-		p       RestartPolicy
-		code    int
-		stopped bool
-		retries int
-		again   bool
-		delay   time.Duration
-	}{
-		{"no", RestartPolicy{Name: "no"}, 1, false, 0, false, 0},
-		{"always", RestartPolicy{Name: "always"}, 0, false, 0, true, 100 * time.Millisecond},
-		{"always, but a user stopped it", RestartPolicy{Name: "always"}, 0, true, 0, false, 0},
-		{"always doubles", RestartPolicy{Name: "always"}, 0, false, 3, true, 800 * time.Millisecond},
-		{"never more than a minute", RestartPolicy{Name: "always"}, 0, false, 50, true, time.Minute},
-		{"on-failure after success", RestartPolicy{Name: "on-failure"}, 0, false, 0, false, 0},
-		{"on-failure gives up", RestartPolicy{Name: "on-failure", MaxRetries: 2}, 1, false, 2, false, 0},
-	} {
-		again, delay := decide(tc.p, shim.Exit{Code: tc.code}, tc.stopped, tc.retries)
-		if again != tc.again || again && delay != tc.delay {
-			t.Errorf("%s: %v after %s", tc.name, again, delay)
 		}
 	}
 }

@@ -53,7 +53,7 @@ type entry struct {
 		pending    []*lateStream
 		task       shim.Task
 		run        *run
-		retries    int
+		backoff    int // restarts in a row
 	}
 }
 

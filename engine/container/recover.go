@@ -57,9 +57,9 @@ func (m *Manager) Recover(ctx context.Context, sameBoot bool) error {
 		return e != nil && (e.now.Load().State.Phase.Live() || e.now.Load().State.Phase == Starting)
 	}
 	err = errors.Join(m.d.Runtime.Sweep(ctx, live), m.d.Networks.Reconcile(ctx, live), m.sweepRootfs(ctx))
-	for _, e := range again {
+	if len(again) > 0 {
 		m.wg.Add(1)
-		go m.again(e, 0)
+		go m.boot(again)
 	}
 	return err
 }
@@ -88,12 +88,12 @@ func (m *Manager) recoverOne(ctx context.Context, e *entry, sameBoot bool) bool 
 		}
 		return false
 	case Restarting:
-		return true
+		return wantedAtBoot(s)
 	case Created, Exited:
 		ended := make(chan struct{})
 		close(ended)
 		m.ship(e, &run{exited: ended}) // what no forwarder came to send
-		return s.Spec.Restart.Name == "always" && s.State.Phase == Exited || s.Spec.Restart.Name == "unless-stopped" && s.State.Phase == Exited && !s.State.StopRequested
+		return wantedAtBoot(s)
 	}
 	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
 	defer cancel()

@@ -72,7 +72,7 @@ func (m *Manager) startHolding(ctx context.Context, e *entry, byUser bool) error
 		s.State.Before, s.State.Phase = s.State.Phase, p
 		s.State.Error, s.State.ErrorCode = "", 0
 		if byUser {
-			s.State.StopRequested = false
+			s.State.StopRequested, s.State.RestartCount = false, 0
 		}
 		return nil
 	}, func(tx *store.Tx, s *Snapshot) error {
@@ -108,7 +108,7 @@ func (m *Manager) startHolding(ctx context.Context, e *entry, byUser bool) error
 	e.mu.Lock()
 	e.mu.task, e.mu.run = task, r
 	if byUser {
-		e.mu.retries = 0
+		e.mu.backoff = 0
 	}
 	e.mu.Unlock()
 	m.d.Networks.Event("connect", string(e.id), s.Endpoints)
@@ -363,11 +363,11 @@ func (m *Manager) ended(e *entry, t shim.Task, r *run, exit shim.Exit) {
 	ran := exit.At.Sub(before.State.StartedAt)
 	e.mu.Lock()
 	if ran >= 10*time.Second {
-		e.mu.retries = 0
+		e.mu.backoff = 0
 	}
-	again, delay := decide(before.Spec.Restart, exit, before.State.StopRequested, e.mu.retries)
+	again, delay := decide(before.Spec.Restart, exit, &before.State, e.mu.backoff)
 	if again {
-		e.mu.retries++
+		e.mu.backoff++
 	}
 	e.mu.Unlock()
 	s, err := m.change(e, func(s *Snapshot) error {
@@ -423,43 +423,4 @@ func (m *Manager) undo(e *entry, t shim.Task, before *Snapshot) {
 	e.mu.Lock()
 	e.mu.task = nil
 	e.mu.Unlock()
-}
-
-// decide says whether the engine starts a container again, and when. Source: dockerd's policies; 100 ms doubling to a minute.
-func decide(p RestartPolicy, exit shim.Exit, stopRequested bool, retries int) (bool, time.Duration) {
-	if stopRequested {
-		return false, 0
-	}
-	delay := min(time.Minute, 100*time.Millisecond<<min(retries, 10))
-	switch p.Name {
-	case "always", "unless-stopped":
-		return true, delay
-	case "on-failure":
-		return exit.Code != 0 && (p.MaxRetries == 0 || retries < p.MaxRetries), delay
-	}
-	return false, 0
-}
-
-func (m *Manager) again(e *entry, delay time.Duration) {
-	defer m.wg.Done()
-	select {
-	case <-m.life.Done():
-		return
-	case <-time.After(delay):
-	}
-	if e.acquire(m.life) != nil {
-		return
-	}
-	defer e.release()
-	s := e.now.Load()
-	if s.State.Phase != Restarting {
-		return
-	}
-	if s.State.StopRequested {
-		_, _ = m.change(e, func(s *Snapshot) error { s.State.Phase = Exited; return nil }, nil) // nothing more to do
-		return
-	}
-	if err := m.startHolding(context.WithoutCancel(m.life), e, false); err != nil {
-		m.d.Log.Warn("restarting by policy", "container", e.id, "error", err)
-	}
 }
