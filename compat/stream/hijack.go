@@ -74,9 +74,7 @@ func Join(c *Conn, p Peer, keys, farewell []byte) bool {
 			_ = p.Close() // ends the output as well
 		}
 	}()
-	buf := buffers.Get().(*[]byte)
-	_, err := io.CopyBuffer(struct{ io.Writer }{c.Conn}, struct{ io.Reader }{p}, *buf)
-	buffers.Put(buf)
+	err := relay(c.Conn, p)
 	_ = p.Close() // both directions are over
 	if detached.Load() {
 		_, _ = c.Write(farewell) // a client that is gone needs none

@@ -29,9 +29,13 @@ type client struct {
 	queue  []byte
 	spool  *os.File
 	r, w   int64 // read and write positions in spool
+	busy   bool  // run is writing what it took out of queue or spool
 	ending bool
 	dead   bool
 }
+
+// queues holds buffers of maxQueue bytes for clients that lag; the garbage collector empties it.
+var queues = sync.Pool{New: func() any { b := make([]byte, 0, maxQueue); return &b }}
 
 func newClient(conn *net.UnixConn, w shim.Which, dir string) *client {
 	c := &client{conn: conn, which: w, dir: dir}
@@ -45,7 +49,16 @@ func (c *client) send(head, b []byte) {
 	if c.dead || c.ending {
 		return
 	}
+	if c.spool == nil && len(c.queue) == 0 && !c.busy {
+		head, b = c.direct(head, b)
+		if len(head)+len(b) == 0 {
+			return
+		}
+	}
 	if c.spool == nil && len(c.queue)+len(head)+len(b) <= maxQueue {
+		if c.queue == nil {
+			c.queue = (*queues.Get().(*[]byte))[:0]
+		}
 		c.queue = append(append(c.queue, head...), b...)
 		c.ready.Signal()
 		return
@@ -55,6 +68,22 @@ func (c *client) send(head, b []byte) {
 		_ = c.conn.Close() // cut: its reader sees the end
 	}
 	c.ready.Signal()
+}
+
+// direct writes what the connection takes at once and returns the rest. The caller knows that nothing is waiting before it.
+func (c *client) direct(head, b []byte) (restHead, rest []byte) {
+	rc, err := c.conn.SyscallConn()
+	if err != nil {
+		return head, b
+	}
+	n := 0
+	_ = rc.Write(func(fd uintptr) bool {
+		n, _ = unix.SendmsgBuffers(int(fd), [][]byte{head, b}, nil, nil, unix.MSG_DONTWAIT|unix.MSG_NOSIGNAL) // run meets the error too
+		return true
+	})
+	n = max(n, 0)
+	cut := min(n, len(head))
+	return head[cut:], b[n-cut:]
 }
 
 func (c *client) toSpool(b []byte) bool {
@@ -97,7 +126,6 @@ func (c *client) run() {
 			_ = c.spool.Close() // unlinked already
 		}
 	}()
-	var out []byte
 	for {
 		c.mu.Lock()
 		for len(c.queue) == 0 && c.spool == nil && !c.ending && !c.dead {
@@ -107,16 +135,19 @@ func (c *client) run() {
 			c.mu.Unlock()
 			return
 		}
-		if len(c.queue) > 0 {
-			out, c.queue = c.queue, out[:0]
-			if cap(c.queue) > maxQueue/4 {
-				c.queue = nil // do not keep a burst's memory for an idle client
-			}
-		} else {
-			out = c.fromSpool(out[:0])
+		out := c.queue
+		c.queue = nil // an idle client holds no memory
+		if len(out) == 0 {
+			out = c.fromSpool((*queues.Get().(*[]byte))[:0])
 		}
+		c.busy = true
 		c.mu.Unlock()
-		if _, err := c.conn.Write(out); err != nil {
+		_, err := c.conn.Write(out)
+		queues.Put(&out)
+		c.mu.Lock()
+		c.busy = false
+		c.mu.Unlock()
+		if err != nil {
 			return
 		}
 	}

@@ -1,6 +1,7 @@
 package server
 
 import (
+	"bytes"
 	"encoding/binary"
 	"errors"
 	"io"
@@ -9,6 +10,8 @@ import (
 	"path/filepath"
 	"sync"
 	"time"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/berthd/berth/engine/logs"
 	"github.com/berthd/berth/engine/shim"
@@ -39,10 +42,20 @@ type hub struct {
 var ack = []byte("{}\n")
 
 func newHub(o shim.IO, log logs.Writer) *hub {
+	if log != nil && o.Log.Driver == logs.None {
+		_ = log.Close() // nothing is cut into records that nobody keeps
+		log = nil
+	}
 	return &hub{io: o, log: log, attrs: o.LogAttrs, clients: map[*client]struct{}{}}
 }
 
-var buffers = sync.Pool{New: func() any { b := make([]byte, 64<<10); return &b }}
+var buffers = sync.Pool{New: func() any { b := make([]byte, pipeSize); return &b }}
+
+// A pipe is enlarged when it was found full: only a process that writes much pays for it.
+const (
+	defaultPipe = 64 << 10
+	pipeSize    = 256 << 10
+)
 
 // pump reads f to its end. The buffer is held only while there is something to read: idle containers cost none.
 func (h *hub) pump(f *os.File, stream logs.Stream) {
@@ -52,6 +65,7 @@ func (h *hub) pump(f *os.File, stream logs.Stream) {
 	if err != nil {
 		return
 	}
+	large := false
 	for {
 		var n int
 		var rerr error
@@ -67,6 +81,10 @@ func (h *hub) pump(f *os.File, stream logs.Stream) {
 		})
 		if err != nil {
 			return
+		}
+		if n >= defaultPipe && !large {
+			large = true
+			_ = rc.Control(func(fd uintptr) { _, _ = unix.FcntlInt(fd, unix.F_SETPIPE_SZ, pipeSize) }) // a terminal has no size
 		}
 		if n > 0 {
 			h.output(stream, (*buf)[:n])
@@ -141,10 +159,8 @@ out:
 // lineEnd returns how many bytes of b belong to the line, at most limit, and whether its newline is among them.
 func lineEnd(b []byte, limit int) (int, bool) {
 	n := min(len(b), limit)
-	for i, c := range b[:n] {
-		if c == '\n' {
-			return i + 1, true
-		}
+	if i := bytes.IndexByte(b[:n], '\n'); i >= 0 {
+		return i + 1, true
 	}
 	return n, false
 }
