@@ -123,9 +123,12 @@ func startError(prefix string, err error) error {
 // Pid of init in the host's namespace.
 func (c *Container) Pid() int { return c.init.pid }
 
-// Start releases init. Once.
+// Start releases init and returns when it is the container's program. Once.
 func (c *Container) Start() error {
 	_, err := c.init.control.Write([]byte{1})
+	if err == nil {
+		_, _ = c.init.control.Read(make([]byte, 1)) // until the socket is closed by the exec
+	}
 	if err = errors.Join(err, c.init.control.Close()); err != nil {
 		return startError(shim.ReleaseFailed, errors.New("container process is already dead"))
 	}

@@ -502,6 +502,9 @@ func sleeper(t *testing.T, backend string, s *specs.Spec) (container, *fastinit.
 	must(t, err)
 	o.started(console)
 	must(t, c.Start())
+	if name, err := os.ReadFile(fmt.Sprintf("/proc/%d/comm", c.Pid())); err != nil || backend == "fastinit" && string(name) != "sleep\n" {
+		t.Errorf("started, but the process is %q (%v)", name, err)
+	}
 	target, err := fastinit.NewTarget(fastinit.TargetOptions{ID: id, Pid: c.Pid(), Groups: c.Groups(), Filter: b.filter, OOMScoreAdj: b.Process.OOMScoreAdj})
 	must(t, err)
 	t.Cleanup(func() {

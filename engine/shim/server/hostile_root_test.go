@@ -101,7 +101,7 @@ func TestHostileRootsStayInside(t *testing.T) {
 			must(t, os.MkdirAll(filepath.Join(s.Root.Path, outside), 0o755))
 			s.Process.Cwd, s.Process.Args = "/cwd/made", []string{"sh", "-c", "pwd -P"}
 		}, "", "/made"},
-		"program by descriptor": {func(_ *testing.T, s *specs.Spec, _ string) { s.Process.Args = []string{"/proc/self/fd/3"} }, "", "exec /proc/self/fd/3: no such file or directory"},
+		"program by descriptor": {func(_ *testing.T, s *specs.Spec, _ string) { s.Process.Args = []string{"/proc/self/fd/3"} }, "", "exec /proc/self/fd/3: "},
 	}
 	for name, tc := range cases {
 		for b := range backends {
