@@ -189,6 +189,12 @@ func systemAnswers() []change {
 			i.DiscoveredDevices, i.BridgeNfIptables, i.BridgeNfIp6tables = nil, &no, &no
 			return i
 		}),
+		response(48, func(d DiskUsage) DiskUsage {
+			for i := range d.Images {
+				d.Images[i].Descriptor = nil
+			}
+			return d
+		}),
 		response(44, func(d DiskUsage) DiskUsage {
 			for i := range d.Images {
 				d.Images[i].VirtualSize = d.Images[i].Size //nolint:staticcheck // old clients read it

@@ -111,6 +111,7 @@ func TestLower(t *testing.T) {
 		{"info below 1.47", info(), 46, []string{`"AllowNondistributableArtifactsCIDRs":null`}, nil},
 		{"info below 1.25", info(), 24, []string{`"SecurityOptions":["seccomp"]`}, nil},
 		{"disk usage below 1.42", DiskUsage{}, 41, []string{`{"BuilderSize":0}`}, nil},
+		{"disk usage, descriptors below 1.48", DiskUsage{Images: []imageapi.Summary{{Descriptor: &ocispec.Descriptor{Size: 1}}}}, 47, nil, []string{"Descriptor"}},
 		{"disk usage", DiskUsage{Images: []imageapi.Summary{}}, 51, []string{`{"Images":[]}`}, nil},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
