@@ -3,7 +3,6 @@ package compat
 import (
 	"context"
 	"errors"
-	"io"
 	"net"
 	"net/http"
 	"slices"
@@ -37,7 +36,6 @@ func (s *Server) imageBuild(c *Ctx) (any, error) {
 		}
 		p.send(map[string]any{"stream": m.Text})
 	})
-	_, _ = io.CopyN(io.Discard, c.Body, 1<<20) // padding left unread would cost the client its connection
 	if err != nil {
 		var f *build.FailedCommand
 		if errors.As(err, &f) {

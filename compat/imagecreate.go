@@ -3,7 +3,6 @@ package compat
 import (
 	"encoding/base64"
 	"encoding/json"
-	"io"
 	"net/http"
 	"strings"
 
@@ -22,8 +21,6 @@ func (s *Server) imageLoad(c *Ctx) (any, error) {
 		return nil, err
 	}
 	err = s.Images.Load(c.Context(), c.Body, image.LoadOptions{Quiet: c.query.Get("quiet") == "" || c.flag("quiet"), Platform: pf}, p.row)
-	// What follows an archive's end is padding. Left unread it would cost the client its connection.
-	_, _ = io.CopyN(io.Discard, c.Body, 1<<20)
 	if err != nil && !p.started {
 		p.started = true
 		c.w.Header().Set("Content-Type", "application/json")

@@ -128,6 +128,7 @@ func (s *Server) serve(rw http.ResponseWriter, r *http.Request) {
 		return
 	}
 	v, err := rt.handler(s, c)
+	c.drain()
 	switch {
 	case errors.Is(err, done):
 	case err != nil:
