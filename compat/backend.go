@@ -107,4 +107,5 @@ type volumes interface {
 
 type events interface {
 	Subscribe(ctx context.Context, match func(*event.Event) bool, since, until time.Time) iter.Seq[event.Event]
+	Listeners() int
 }

@@ -37,11 +37,11 @@ func (s *Server) events(c *Ctx) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	since, err := wire.Time("since", c.query.Get("since"))
+	since, err := wire.Timestamp("since", c.query.Get("since"))
 	if err != nil {
 		return nil, err
 	}
-	until, err := wire.Time("until", c.query.Get("until"))
+	until, err := wire.Timestamp("until", c.query.Get("until"))
 	if err != nil {
 		return nil, err
 	}
@@ -49,7 +49,7 @@ func (s *Server) events(c *Ctx) (any, error) {
 		return nil, wire.Invalid("`since` time (%d) cannot be after `until` time (%d)", since.Unix(), until.Unix())
 	}
 	seq := s.Events.Subscribe(c.Context(), func(e *event.Event) bool {
-		return wire.EventVisible(c.version, string(e.Type), e.Action) && wanted(f, e)
+		return wire.EventVisible(c.version, string(e.Type), e.Action) && wire.EventWanted(f, e)
 	}, since, until)
 	c.w.Header().Set("Content-Type", "application/json")
 	c.w.WriteHeader(http.StatusOK)
@@ -68,42 +68,6 @@ func (s *Server) events(c *Ctx) (any, error) {
 		_ = rc.Flush() // as above
 	}
 	return nil, done
-}
-
-func wanted(f wire.Filters, e *event.Event) bool {
-	fuzzy := func(k string, t event.Type) bool {
-		if len(f[k]) == 0 {
-			return true
-		}
-		for _, v := range f[k] {
-			if e.Type == t && (strings.HasPrefix(e.ID, v) || e.Attributes["name"] == v || strings.HasPrefix(e.Attributes["name"], v)) {
-				return true
-			}
-		}
-		return false
-	}
-	in := func(list []string, ok func(string) bool) bool {
-		for _, v := range list {
-			if ok(v) {
-				return true
-			}
-		}
-		return len(list) == 0
-	}
-	return in(f["type"], func(v string) bool { return v == string(e.Type) }) &&
-		in(f["event"], func(v string) bool {
-			return v == e.Action || (v == "exec_create" || v == "exec_start" || v == "health_status") && strings.HasPrefix(e.Action, v+":")
-		}) &&
-		in(f["scope"], func(v string) bool { return v == "local" }) &&
-		in(f["image"], func(v string) bool {
-			n := e.Attributes["image"]
-			if e.Type == event.Image {
-				n = e.Attributes["name"]
-			}
-			bare, _, _ := strings.Cut(n, ":")
-			return v == n || v == bare || e.Type == event.Image && v == e.ID
-		}) &&
-		fuzzy("container", event.Container) && fuzzy("volume", event.Volume) && fuzzy("network", event.Network) && wire.Labels(f["label"], e.Attributes)
 }
 
 func (s *Server) networkList(c *Ctx) (any, error) {

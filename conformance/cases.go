@@ -22,6 +22,7 @@ func Cases() []Case {
 		hostConfig(),
 		builds(),
 		images(),
+		events(),
 	)
 }
 

@@ -87,7 +87,7 @@ func CgroupV2() bool { return host.Read().CgroupV2 }
 
 // Open assembles the engine and brings rows and host together. Only one engine can have a data root.
 func Open(ctx context.Context, c Config) (_ *Engine, err error) {
-	e := &Engine{cfg: c, Events: event.NewBus()}
+	e := &Engine{cfg: c}
 	e.keep.Store(c.LiveRestore)
 	defer func() {
 		if err != nil {
@@ -104,6 +104,9 @@ func Open(ctx context.Context, c Config) (_ *Engine, err error) {
 	}
 	if err := syscall.Flock(int(e.lock.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err != nil {
 		return nil, fmt.Errorf("%s is in use by another daemon", c.DataRoot)
+	}
+	if e.Events, err = event.Open(filepath.Join(c.DataRoot, "events"), c.Log.With("component", "event")); err != nil {
+		return nil, fmt.Errorf("events: %w", err)
 	}
 	if e.db, err = store.Open(filepath.Join(c.DataRoot, "engine.db")); err != nil {
 		return nil, err
@@ -285,6 +288,9 @@ func (e *Engine) close() {
 	}
 	if e.Images != nil {
 		_ = e.Images.Close() // every write was committed
+	}
+	if e.Events != nil {
+		_ = e.Events.Close() // a convenience, not a record
 	}
 	if e.db != nil {
 		_ = e.db.Close() // as above

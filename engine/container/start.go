@@ -111,7 +111,7 @@ func (m *Manager) startHolding(ctx context.Context, e *entry, byUser bool) error
 		e.mu.backoff = 0
 	}
 	e.mu.Unlock()
-	m.d.Networks.Event("connect", string(e.id), s.Endpoints)
+	m.publishJoined(s)
 	m.publish(s, "start")
 	m.refreshLinks(s)
 	m.follow(e, task, r)
@@ -220,7 +220,7 @@ func (m *Manager) failed(ctx context.Context, e *entry, s *Snapshot, cause error
 	if err != nil {
 		m.d.Log.Warn("undoing a failed start", "container", e.id, "error", err)
 	}
-	m.d.Networks.Event("disconnect", string(e.id), s.Endpoints)
+	m.publishLeft(s)
 	e.mu.Lock()
 	for _, p := range e.mu.pending {
 		p.fail()
@@ -385,6 +385,7 @@ func (m *Manager) ended(e *entry, t shim.Task, r *run, exit shim.Exit) {
 		m.d.Log.Error("recording an exit", "container", e.id, "error", err)
 		s = e.now.Load()
 	}
+	m.publishLeft(before)
 	m.publish(s, "die", "exitCode", strconv.Itoa(exit.Code), "execDuration", strconv.Itoa(int(ran.Seconds())))
 	m.dropExecs(e)
 	close(r.exited)
@@ -416,7 +417,6 @@ func (m *Manager) undo(e *entry, t shim.Task, before *Snapshot) {
 		errs = append(errs, err)
 	}
 	errs = append(errs, m.d.Networks.Release(ctx, string(e.id), before.Endpoints), m.removeBundle(e))
-	m.d.Networks.Event("disconnect", string(e.id), before.Endpoints)
 	if err := errors.Join(errs...); err != nil {
 		m.d.Log.Warn("cleaning up after an exit", "container", e.id, "error", err)
 	}
