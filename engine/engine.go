@@ -49,6 +49,7 @@ type Config struct {
 	LogOptions                     map[string]string
 	ShmSize                        int64
 	Version                        string // of berth
+	CrashAt                        string // a step at which the process kills itself, for tests; see crash.go
 	// DefaultRuntime names one of Runtimes, or "runc", which is built in. "" = "runc".
 	DefaultRuntime string
 	Runtimes       map[string]shim.Runtime
@@ -94,6 +95,7 @@ func Open(ctx context.Context, c Config) (_ *Engine, err error) {
 			e.close()
 		}
 	}()
+	crashAt(c.CrashAt)
 	for dir, mode := range map[string]os.FileMode{c.DataRoot: 0o710, filepath.Join(c.DataRoot, "containers"): 0o710, c.ExecRoot: 0o700} {
 		if err := os.MkdirAll(dir, mode); err != nil {
 			return nil, err

@@ -18,6 +18,7 @@ var floors = map[string]int{
 	"engine/shim/internal/proc": 1, "engine/shim/libct": 2, "engine/shim/fastinit": 2, "engine/shim/ocicli": 2, "engine/shim/server": 2,
 	"engine/container": 3, "engine/build": 3, "engine/oci": 4, "engine/build/buildkit": 4, "engine": 5,
 	"compat/wire": 6, "compat/stream": 6, "compat": 6,
+	"engine/enginetest": 8, "engine/crashtest": 9, // for tests alone
 }
 
 // only says who may import a library; the reason stands in the architecture.
@@ -25,7 +26,7 @@ var only = map[string][]string{
 	"github.com/docker/docker/api/types":     {"compat", "conformance"},
 	"github.com/labstack/echo/v4":            {"compat"},
 	"github.com/opencontainers/runc":         {"engine/shim/libct", "engine/shim/fastinit"}, // fastinit: for its reading of a specification
-	"go.etcd.io/bbolt":                       {"engine/internal/store", "engine/image", "engine/build/buildkit"},
+	"go.etcd.io/bbolt":                       {"engine/internal/store", "engine/image", "engine/enginetest", "engine/build/buildkit"},
 	"github.com/google/go-containerregistry": {"engine/image/registry"},
 	"github.com/google/nftables":             {"engine/network/firewall"},
 	"github.com/containerd/containerd/v2":    {"engine/image", "engine/build/buildkit"},

@@ -16,6 +16,7 @@ import (
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/berthd/berth/engine/internal/errkind"
+	"github.com/berthd/berth/engine/internal/fsx"
 	"github.com/berthd/berth/engine/internal/ids"
 	"github.com/berthd/berth/engine/internal/store"
 	"github.com/berthd/berth/engine/network"
@@ -81,12 +82,14 @@ func (m *Manager) Create(ctx context.Context, o CreateOptions) (_ ID, warnings [
 	if err := m.points(ctx, &spec); err != nil {
 		return "", nil, err
 	}
+	fsx.Step("create.volumes")
 	if err := m.d.Images.Prepare(ctx, string(id), img); err != nil {
 		return "", nil, fmt.Errorf("root file system: %w", err)
 	}
 	if err := m.populate(ctx, id, spec.Storage.Points); err != nil {
 		return "", nil, err
 	}
+	fsx.Step("create.rootfs")
 	s := &Snapshot{ID: id, Name: name, Created: time.Now().UTC(), Spec: &spec, State: State{Phase: Created}}
 	e := newEntry(id)
 	e.now.Store(s)
@@ -94,11 +97,19 @@ func (m *Manager) Create(ctx context.Context, o CreateOptions) (_ ID, warnings [
 		if err := tx.Put(store.Names, name, id); err != nil {
 			return err
 		}
+		for _, p := range spec.Storage.Points {
+			if p.Anonymous {
+				if err := m.d.Volumes.Keep(tx, p.Name); err != nil {
+					return err
+				}
+			}
+		}
 		return tx.Put(store.Containers, string(id), record{1, *s})
 	})
 	if err != nil {
 		return "", nil, err
 	}
+	fsx.Step("create.row")
 	m.mu.Lock()
 	m.mu.byID[id] = e
 	// Newest first: an append at the front keeps the list sorted.

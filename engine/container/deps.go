@@ -49,6 +49,7 @@ type Volumes interface {
 	Create(ctx context.Context, o volume.CreateOptions) (*volume.Volume, error)
 	Remove(ctx context.Context, name string, force bool) error
 	Populate(name, root, path string) error
+	Keep(tx *store.Tx, name string) error
 }
 
 // Runtime is what a container needs of shims.

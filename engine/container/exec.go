@@ -14,6 +14,7 @@ import (
 	"github.com/containerd/errdefs"
 
 	"github.com/berthd/berth/engine/internal/errkind"
+	"github.com/berthd/berth/engine/internal/fsx"
 	"github.com/berthd/berth/engine/internal/ids"
 	"github.com/berthd/berth/engine/shim"
 )
@@ -170,6 +171,7 @@ func (m *Manager) runExec(ctx context.Context, x *execution, t shim.Task, s *Sna
 		}
 		return nil, err
 	}
+	fsx.Step("exec.started")
 	x.mu.Lock()
 	x.running, x.pid, x.proc = true, pid, p
 	x.mu.Unlock()

@@ -94,7 +94,7 @@ func (m *Manager) addPoint(ctx context.Context, s *Spec, r MountRequest, p Mount
 			}
 		}
 	case "volume":
-		o := volume.CreateOptions{Name: r.Source}
+		o := volume.CreateOptions{Name: r.Source, Pending: r.Source == ""}
 		if v := r.Volume; v != nil {
 			o.Driver, o.Options, o.Labels = v.DriverName, v.DriverOptions, v.Labels
 		}

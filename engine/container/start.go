@@ -84,11 +84,13 @@ func (m *Manager) startHolding(ctx context.Context, e *entry, byUser bool) error
 		m.note(e, err)
 		return err
 	}
+	fsx.Step("start.row")
 	task, err := m.launch(ctx, e, s)
 	if err != nil {
 		m.failed(ctx, e, s, err)
 		return err
 	}
+	fsx.Step("start.started")
 	r := &run{exited: make(chan struct{}), clean: make(chan struct{})}
 	s, err = m.change(e, func(s *Snapshot) error {
 		p, err := s.State.next(trStarted)
@@ -111,6 +113,7 @@ func (m *Manager) startHolding(ctx context.Context, e *entry, byUser bool) error
 		e.mu.backoff = 0
 	}
 	e.mu.Unlock()
+	fsx.Step("start.running")
 	m.publishJoined(s)
 	m.publish(s, "start")
 	m.refreshLinks(s)
@@ -163,6 +166,7 @@ func (m *Manager) launch(ctx context.Context, e *entry, s *Snapshot) (shim.Task,
 		return m.files(s, join)
 	}()
 	n := <-nets
+	fsx.Step("start.effects")
 	if err = errors.Join(err, n.err); err != nil {
 		return nil, err
 	}
@@ -186,6 +190,7 @@ func (m *Manager) launch(ctx context.Context, e *entry, s *Snapshot) (shim.Task,
 	if err := os.WriteFile(filepath.Join(bundle, "config.json"), raw, 0o600); err != nil {
 		return nil, err
 	}
+	fsx.Step("start.bundle")
 	p := s.Spec.Process
 	stdio := shim.IO{TTY: p.TTY, Stdin: p.OpenStdin, StdinOnce: p.StdinOnce}
 	if err := m.logIO(s, &stdio); err != nil {
@@ -202,6 +207,7 @@ func (m *Manager) launch(ctx context.Context, e *entry, s *Snapshot) (shim.Task,
 	for _, l := range pending {
 		l.connect(ctx, task)
 	}
+	fsx.Step("start.created")
 	if err := task.Start(ctx); err != nil {
 		_, derr := task.Delete(ctx)
 		return nil, errors.Join(err, derr)
@@ -359,6 +365,7 @@ func (m *Manager) watch(e *entry, t shim.Task, r *run) {
 
 // ended records an exit, undoes the effects, and does what the policies say.
 func (m *Manager) ended(e *entry, t shim.Task, r *run, exit shim.Exit) {
+	fsx.Step("exit.seen")
 	before := e.now.Load()
 	ran := exit.At.Sub(before.State.StartedAt)
 	e.mu.Lock()
@@ -385,6 +392,7 @@ func (m *Manager) ended(e *entry, t shim.Task, r *run, exit shim.Exit) {
 		m.d.Log.Error("recording an exit", "container", e.id, "error", err)
 		s = e.now.Load()
 	}
+	fsx.Step("exit.row")
 	m.publishLeft(before)
 	m.publish(s, "die", "exitCode", strconv.Itoa(exit.Code), "execDuration", strconv.Itoa(int(ran.Seconds())))
 	m.dropExecs(e)
@@ -417,6 +425,7 @@ func (m *Manager) undo(e *entry, t shim.Task, before *Snapshot) {
 		errs = append(errs, err)
 	}
 	errs = append(errs, m.d.Networks.Release(ctx, string(e.id), before.Endpoints), m.removeBundle(e))
+	fsx.Step("exit.undone")
 	if err := errors.Join(errs...); err != nil {
 		m.d.Log.Warn("cleaning up after an exit", "container", e.id, "error", err)
 	}

@@ -51,6 +51,7 @@ type State struct {
 	FinishedAt    time.Time
 	RestartCount  int
 	StopRequested bool // a user asked; the restart policy respects it
+	RemoveVolumes bool `json:",omitempty"` // of phase Removing: anonymous volumes go as well
 	Health        *Health
 	SandboxID     string // id of the network sandbox, "" when not running
 }

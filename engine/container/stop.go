@@ -296,16 +296,17 @@ func (m *Manager) remove(ctx context.Context, e *entry, o RemoveOptions) error {
 	}
 	if _, err := m.change(e, func(s *Snapshot) error {
 		p, err := s.State.next(trRemove)
-		s.State.Phase = p
+		s.State.Phase, s.State.RemoveVolumes = p, o.Volumes
 		return err
 	}, nil); err != nil {
 		return err
 	}
-	return m.finishRemoval(ctx, e, o)
+	return m.finishRemoval(ctx, e)
 }
 
 // finishRemoval undoes what a container in phase Removing has on the host, then deletes its row. Also Recover's.
-func (m *Manager) finishRemoval(ctx context.Context, e *entry, o RemoveOptions) error {
+func (m *Manager) finishRemoval(ctx context.Context, e *entry) error {
+	fsx.Step("remove.row")
 	m.shipRest(e)
 	s := e.now.Load()
 	err := errors.Join(
@@ -321,12 +322,24 @@ func (m *Manager) finishRemoval(ctx context.Context, e *entry, o RemoveOptions) 
 		}, nil)
 		return errors.Join(fmt.Errorf("container %s: %w", e.id, err), cerr)
 	}
+	// Before the row: a crash in between finds it again.
+	if s.State.RemoveVolumes {
+		for _, p := range s.Spec.Storage.Points {
+			if p.Anonymous {
+				if err := m.d.Volumes.Remove(ctx, p.Name, true); err != nil {
+					m.d.Log.Warn("removing a volume with its container", "volume", p.Name, "error", err)
+				}
+			}
+		}
+	}
+	fsx.Step("remove.effects")
 	err = m.d.DB.Update(func(tx *store.Tx) error {
 		return errors.Join(tx.Delete(store.Containers, string(e.id)), tx.Delete(store.Names, s.Name), m.d.Networks.Forget(tx, string(e.id)))
 	})
 	if err != nil {
 		return err
 	}
+	fsx.Step("remove.deleted")
 	m.mu.Lock()
 	delete(m.mu.byID, e.id)
 	delete(m.mu.names, s.Name)
@@ -337,15 +350,6 @@ func (m *Manager) finishRemoval(ctx context.Context, e *entry, o RemoveOptions) 
 	}
 	m.relist()
 	m.mu.Unlock()
-	if o.Volumes {
-		for _, p := range s.Spec.Storage.Points {
-			if p.Anonymous {
-				if err := m.d.Volumes.Remove(ctx, p.Name, true); err != nil {
-					m.d.Log.Warn("removing a volume with its container", "volume", p.Name, "error", err)
-				}
-			}
-		}
-	}
 	m.publish(s, "destroy")
 	e.tell(s, true)
 	return nil

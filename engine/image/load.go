@@ -21,6 +21,7 @@ import (
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/berthd/berth/engine/internal/errkind"
+	"github.com/berthd/berth/engine/internal/fsx"
 	"github.com/berthd/berth/engine/internal/ids"
 )
 
@@ -51,6 +52,7 @@ func (s *Service) Load(ctx context.Context, r io.Reader, o LoadOptions, progress
 		if err := a.read(ctx, plain); err != nil {
 			return err
 		}
+		fsx.Step("load.content")
 		entries, err := a.entries(ctx)
 		if err != nil {
 			return err
@@ -87,6 +89,7 @@ func (s *Service) loadOne(ctx context.Context, e loaded, o LoadOptions, progress
 	if err != nil {
 		return err
 	}
+	fsx.Step("load.unpacked")
 	names := e.names
 	if len(names) == 0 {
 		names = []string{dangling(e.target.Digest)}
@@ -95,6 +98,7 @@ func (s *Service) loadOne(ctx context.Context, e loaded, o LoadOptions, progress
 		if err := s.put(ctx, name, e.target); err != nil {
 			return err
 		}
+		fsx.Step("load.named")
 		text := "Loaded image ID: " + e.target.Digest.String()
 		if !strings.HasPrefix(name, danglingPrefix) {
 			text = "Loaded image: " + familiarName(name)

@@ -40,6 +40,7 @@ func (m *Manager) SetInUse(f func(name string) []string) { m.o.InUse = f }
 type CreateOptions struct {
 	Name, Driver    string
 	Labels, Options map[string]string
+	Pending         bool // only of volumes without a name; see Volume and Keep
 }
 
 var validName = regexp.MustCompile(`^[a-zA-Z0-9][a-zA-Z0-9_.-]+$`)
@@ -78,7 +79,7 @@ func (m *Manager) Create(_ context.Context, o CreateOptions) (*Volume, error) {
 	if v, err := m.Get(o.Name); err == nil {
 		return v, nil
 	}
-	v := &Volume{Name: o.Name, Driver: "local", Mountpoint: filepath.Join(m.o.Root, o.Name, "_data"), Created: time.Now().UTC(), Labels: o.Labels, Options: o.Options, Anonymous: anonymous}
+	v := &Volume{Name: o.Name, Driver: "local", Mountpoint: filepath.Join(m.o.Root, o.Name, "_data"), Created: time.Now().UTC(), Labels: o.Labels, Options: o.Options, Anonymous: anonymous, Pending: anonymous && o.Pending}
 	if err := fsx.MkdirAll("volume.dir", filepath.Dir(v.Mountpoint), 0o701); err != nil {
 		return nil, err
 	}
@@ -146,8 +147,29 @@ func (m *Manager) Remove(_ context.Context, name string, force bool) error {
 	return fsx.RemoveAll("volume.remove", filepath.Join(m.o.Root, name))
 }
 
-// Sweep removes directories that no row names.
+// Keep ends the pending of a volume, in the transaction that writes the row of its container.
+func (m *Manager) Keep(tx *store.Tx, name string) error {
+	v := &Volume{}
+	if ok, err := tx.Get(store.Volumes, name, v); !ok || err != nil {
+		return err
+	}
+	v.Pending = false
+	return tx.Put(store.Volumes, name, v)
+}
+
+// Sweep removes volumes whose container never came to be, and directories that no row names. Before anything is created.
 func (m *Manager) Sweep() error {
+	all, err := m.List()
+	if err != nil {
+		return err
+	}
+	for _, v := range all {
+		if v.Pending {
+			if err := m.Remove(context.Background(), v.Name, true); err != nil {
+				return err
+			}
+		}
+	}
 	ents, err := os.ReadDir(m.o.Root)
 	if err != nil {
 		return err

@@ -11,4 +11,6 @@ type Volume struct {
 	Labels     map[string]string `json:"labels"`  // nil when none were given
 	Options    map[string]string `json:"options"` // nil when none were given
 	Anonymous  bool              `json:"anonymous"`
+	// Pending: made for a container whose row is not there yet. A crash in between leaves it so, and Sweep removes it.
+	Pending bool `json:"pending,omitempty"`
 }

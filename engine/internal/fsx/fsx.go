@@ -109,3 +109,6 @@ func RemoveAll(label, path string) error {
 	}
 	return os.RemoveAll(path)
 }
+
+// Step is a place between two effects at which a test can end the process; see SetFault. What a fault answers is not looked at.
+func Step(label string) { _ = inject(label, "step") }
