@@ -10,7 +10,7 @@ VERSION ?= $(shell git describe --always --dirty 2>/dev/null || echo unknown)
 X       := github.com/berthd/berth/cmd/internal/version
 LDFLAGS := -s -w -X $(X).Commit=$(VERSION)
 
-.PHONY: build run stop test lint unit conformance reference-conformance crash bench clean setup-build setup-test
+.PHONY: build run stop test lint unit integration conformance reference-conformance crash bench clean setup-build setup-test
 
 build: setup-build ## the three programs, all static
 	mkdir -p bin
@@ -32,7 +32,7 @@ run: ## build, start a private daemon, run a container, publish a port
 stop: ## end what `make run` started and leave nothing behind
 	@hack/run stop $(RUN)
 
-test: setup-test build unit reference-conformance conformance crash ## everything
+test: setup-test build unit integration reference-conformance conformance crash ## everything
 	@echo "all tests passed"
 
 lint: setup-build
@@ -41,6 +41,9 @@ lint: setup-build
 unit:
 	go test ./...
 	go test -tags 'seccomp netgo osusergo runc_nocriu' ./engine/shim/... ./cmd/berth-shim/...
+
+integration: build ## as root: real shims, mounts and rules; a crash at every step
+	go test -tags root -count=1 ./engine/crashtest
 
 conformance: build
 	hack/conformance-run berth $(RUN)/test
