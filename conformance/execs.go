@@ -326,16 +326,6 @@ func poll(f func() (bool, error), what func() string) error {
 	}
 }
 
-// happening is one event.
-type happening struct {
-	Type, Action string
-	Actor        struct {
-		ID         string
-		Attributes map[string]string
-	}
-	TimeNano int64 `json:"timeNano"`
-}
-
 // eventsOf lists the events that happened since a second. They are no document of the specification: older versions carry
 // fields beyond it.
 func (t *T) eventsOf(filters obj, since int64) ([]happening, error) {
