@@ -10,7 +10,7 @@ VERSION ?= $(shell git describe --always --dirty 2>/dev/null || echo unknown)
 X       := github.com/berthd/berth/cmd/internal/version
 LDFLAGS := -s -w -X $(X).Commit=$(VERSION)
 
-.PHONY: build run stop test lint unit integration conformance reference-conformance crash bench clean setup-build setup-test
+.PHONY: build run stop test lint unit integration conformance reference-conformance inside crash bench clean setup-build setup-test
 
 build: setup-build ## the three programs, all static
 	mkdir -p bin
@@ -50,6 +50,9 @@ conformance: build
 
 reference-conformance: build
 	hack/conformance-run reference $(RUN)/test
+
+inside: build ## what a container sees, on berth and on dockerd
+	hack/diff-run $(RUN)/inside
 
 crash: build
 	hack/crash $(RUN)/crash

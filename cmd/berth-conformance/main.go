@@ -14,11 +14,13 @@ const usage = `usage:
   berth-conformance run [--host unix:///path|tcp://host:port] [--api-version 1.NN] [--match regexp] [--jobs N]
                         [--report page] [--json file] [--junit file] [--matrix] [--loose] [--image archive]
   berth-conformance ops            tells the operations of the specification and the cases of each
+  berth-conformance diff [--host …] --against unix:///path
+                                   compares what containers see on two endpoints
   berth-conformance image FILE     writes the test image that the cases use
 `
 
 func main() {
-	commands := map[string]func(args []string) error{"run": run, "image": image, "ops": ops}
+	commands := map[string]func(args []string) error{"run": run, "image": image, "ops": ops, "diff": diff}
 	if len(os.Args) < 2 || commands[os.Args[1]] == nil {
 		fmt.Fprint(os.Stderr, usage)
 		os.Exit(2)
