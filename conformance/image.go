@@ -4,6 +4,7 @@ import (
 	"archive/tar"
 	"bytes"
 	"crypto/sha256"
+	"encoding/json"
 	"fmt"
 	"io"
 	"os"
@@ -20,7 +21,8 @@ import (
 const busyboxPath = "/bin/busybox"
 
 // WriteImage writes the image that the cases use, busybox:latest, as a docker-archive. The same program gives the same bytes.
-func WriteImage(w io.Writer) error {
+// env is its environment.
+func WriteImage(w io.Writer, env ...string) error {
 	program, err := os.ReadFile(busyboxPath)
 	if err != nil {
 		return fmt.Errorf("the test image is made from a static busybox (Debian: busybox-static): %w", err)
@@ -33,8 +35,16 @@ func WriteImage(w io.Writer) error {
 	if err != nil {
 		return err
 	}
-	config := fmt.Sprintf(`{"architecture":%q,"os":"linux","created":"1970-01-01T00:00:00Z","config":{"Cmd":["sh"]},"rootfs":{"type":"layers","diff_ids":["sha256:%x"]},"history":[{"created":"1970-01-01T00:00:00Z","created_by":"hack/image"}]}`,
-		runtime.GOARCH, sha256.Sum256(layer))
+	environment := ""
+	if len(env) > 0 {
+		raw, err := json.Marshal(env)
+		if err != nil {
+			return err
+		}
+		environment = `"Env":` + string(raw) + ","
+	}
+	config := fmt.Sprintf(`{"architecture":%q,"os":"linux","created":"1970-01-01T00:00:00Z","config":{%s"Cmd":["sh"]},"rootfs":{"type":"layers","diff_ids":["sha256:%x"]},"history":[{"created":"1970-01-01T00:00:00Z","created_by":"hack/image"}]}`,
+		runtime.GOARCH, environment, sha256.Sum256(layer))
 	name := fmt.Sprintf("%x.json", sha256.Sum256([]byte(config)))
 	a := archive{tw: tar.NewWriter(w)}
 	a.file("manifest.json", 0o644, []byte(`[{"Config":"`+name+`","RepoTags":["busybox:latest"],"Layers":["layer.tar"]}]`))

@@ -16,11 +16,13 @@ const usage = `usage:
   berth-conformance ops            tells the operations of the specification and the cases of each
   berth-conformance diff [--host …] --against unix:///path
                                    compares what containers see on two endpoints
+  berth-conformance replay [--host …] TRANSCRIPT…
+                                   sends recorded requests and tells where the answers differ
   berth-conformance image FILE     writes the test image that the cases use
 `
 
 func main() {
-	commands := map[string]func(args []string) error{"run": run, "image": image, "ops": ops, "diff": diff}
+	commands := map[string]func(args []string) error{"run": run, "image": image, "ops": ops, "diff": diff, "replay": replay}
 	if len(os.Args) < 2 || commands[os.Args[1]] == nil {
 		fmt.Fprint(os.Stderr, usage)
 		os.Exit(2)

@@ -116,7 +116,7 @@ func image(args []string) error {
 	if len(args) != 1 {
 		return errors.New("image needs the name of the file to write")
 	}
-	return writeTo(args[0], conformance.WriteImage)
+	return writeTo(args[0], func(w io.Writer) error { return conformance.WriteImage(w) })
 }
 
 // writeTo makes the file; no name, no file.
