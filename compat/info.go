@@ -100,7 +100,7 @@ func (s *Server) info(c *Ctx) (any, error) {
 	out := &system.Info{
 		ID: i.ID, Plugins: system.PluginsInfo{Volume: []string{"local"}, Network: []string{"bridge", "host", "null"}, Log: logDriverNames()},
 		MemoryLimit: i.MemoryLimit, SwapLimit: i.SwapLimit, CPUCfsPeriod: i.CPUQuota, CPUCfsQuota: i.CPUQuota, CPUShares: i.CPUShares, CPUSet: i.CPUSet, PidsLimit: i.PidsLimit,
-		IPv4Forwarding: i.Forwarding, OomKillDisable: i.OomKillDisable, Debug: i.Debug, NFd: i.Files, NGoroutines: i.Goroutines, SystemTime: time.Now().UTC().Format(time.RFC3339Nano),
+		IPv4Forwarding: i.Forwarding, OomKillDisable: i.OomKillDisable, Debug: i.Debug, NFd: i.Files, NGoroutines: i.Goroutines, NEventsListener: s.Events.Listeners(), SystemTime: time.Now().UTC().Format(time.RFC3339Nano),
 		LoggingDriver: i.LogDriver, CgroupDriver: "cgroupfs", CgroupVersion: i.CgroupVersion, KernelVersion: i.Kernel, OperatingSystem: i.OS, OSVersion: i.OSVersion, OSType: "linux",
 		Architecture: i.Arch, IndexServerAddress: "https://index.docker.io/v1/", RegistryConfig: registries(i.InsecureRegistries, i.Mirrors), NCPU: i.CPUs, MemTotal: i.Memory, DockerRootDir: i.Root,
 		HTTPProxy: i.HTTPProxy, HTTPSProxy: i.HTTPSProxy, NoProxy: i.NoProxy, Name: i.Name, Labels: append([]string{}, i.Labels...), ExperimentalBuild: s.Experimental, ServerVersion: s.Version,

@@ -211,7 +211,7 @@ func (p *player) send(x exchange, path string) (*Answer, error) {
 
 // free removes the container whose name a creation is about to take: what a recording removed without telling.
 func (p *player) free(x exchange) error {
-	if x.Req.Method != "POST" || !strings.HasSuffix(x.Req.Path, "/containers/create") || x.Resp.Status != 201 {
+	if x.Req.Method != "POST" || !strings.HasSuffix(x.Req.Path, "/containers/create") || bytes.Contains(x.Resp.Body, []byte("is already in use by container")) {
 		return nil
 	}
 	q, err := url.ParseQuery(p.query(x))

@@ -41,6 +41,7 @@ func engineConfig(c *config.Config, log *slog.Logger) (engine.Config, error) {
 		DefaultInit: c.Init, InitPath: c.InitPath, CgroupParent: c.CgroupParent, DNS: c.DNS, DNSSearch: c.DNSSearch, DNSOptions: c.DNSOpts, LogDriver: c.LogDriver, LogOptions: map[string]string{}, ShmSize: int64(c.ShmSize),
 		DefaultRuntime: c.DefaultRuntime, Runtimes: map[string]shim.Runtime{}, SeccompProfile: c.SeccompProfile, NoNewPrivileges: c.NoNewPrivileges, Version: version.Version, Log: log,
 	}
+	ec.CrashAt = os.Getenv("BERTH_CRASH")
 	for _, p := range []string{"/usr/libexec/docker/docker-init", "/usr/bin/docker-init", "/usr/sbin/docker-init", "/usr/bin/tini-static"} {
 		if _, err := os.Stat(p); err == nil && ec.InitPath == "" {
 			ec.InitPath = p
