@@ -83,7 +83,7 @@ func (m *Manager) recoverOne(ctx context.Context, e *entry, sameBoot bool) bool 
 	s := e.now.Load()
 	switch s.State.Phase {
 	case Removing, Dead:
-		if err := m.finishRemoval(ctx, e, RemoveOptions{Volumes: s.Spec.AutoRemove}); err != nil {
+		if err := m.finishRemoval(ctx, e); err != nil {
 			m.d.Log.Warn("removal is tried again at the next start", "container", e.id, "error", err)
 		}
 		return false
