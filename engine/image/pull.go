@@ -158,17 +158,17 @@ func (s *Service) pullOne(ctx context.Context, repo *registry.Repository, named 
 	target := ocispec.Descriptor{MediaType: doc.MediaType, Digest: doc.Digest, Size: int64(len(doc.Raw))}
 	before, err := s.images.Get(ns(ctx), named.String())
 	same := err == nil && before.Target.Digest == target.Digest
+	if same && s.complete(ctx, target, p) {
+		row(Progress{ID: shown(named), Status: "Pulling from " + reference.Path(named)})
+		return s.pulled(named, target, true, row)
+	}
 	bare := ns(ctx)
 	err = s.leased(ctx, func(ctx context.Context) error {
 		manifest, m, err := s.fetchManifests(ctx, repo, target, doc, p)
 		if err != nil {
 			return err
 		}
-		id := version(named)
-		if _, ok := named.(reference.Digested); ok {
-			id = named.String()
-		}
-		row(Progress{ID: id, Status: "Pulling from " + reference.Path(named)})
+		row(Progress{ID: shown(named), Status: "Pulling from " + reference.Path(named)})
 		pl := &pull{s: s, repo: repo, m: m, row: row, bare: bare}
 		if err := pl.run(ctx); err != nil {
 			return err
@@ -184,6 +184,19 @@ func (s *Service) pullOne(ctx context.Context, repo *registry.Repository, named 
 	if err != nil {
 		return err
 	}
+	return s.pulled(named, target, same, row)
+}
+
+// shown is what stands before the first row of a pull.
+func shown(named reference.Named) string {
+	if _, ok := named.(reference.Digested); ok {
+		return named.String()
+	}
+	return version(named)
+}
+
+// pulled ends the rows.
+func (s *Service) pulled(named reference.Named, target ocispec.Descriptor, same bool, row ProgressFunc) error {
 	row(Progress{Status: "Digest: " + target.Digest.String()})
 	if same {
 		row(Progress{Status: "Status: Image is up to date for " + reference.FamiliarString(named)})
@@ -192,6 +205,35 @@ func (s *Service) pullOne(ctx context.Context, repo *registry.Repository, named 
 	}
 	s.publish("pull", reference.FamiliarString(named), reference.FamiliarName(named))
 	return nil
+}
+
+// complete reports whether a platform of a target is here with all of its layers, unpacked too.
+func (s *Service) complete(ctx context.Context, target ocispec.Descriptor, p *ocispec.Platform) bool {
+	ctx = ns(ctx)
+	if raw, err := s.document(ctx, target); err != nil {
+		return false
+	} else if images.IsIndexType(target.MediaType) {
+		d, err := choose(raw, p)
+		if err != nil {
+			return false // the way round says why
+		}
+		target = d
+	}
+	img, err := s.read(ctx, target, p)
+	if err != nil {
+		return false
+	}
+	_, m, err := s.manifest(ctx, img.Manifest, platforms.All)
+	if err != nil {
+		return false
+	}
+	for _, l := range m.Layers {
+		if _, err := s.content.Info(ctx, l.Digest); err != nil {
+			return false
+		}
+	}
+	n, err := s.unpacking(m.Layers, img.Layers).have(ctx)
+	return err == nil && n == len(m.Layers)
 }
 
 // labelSource, followed by a host, lists the repositories there that have a blob. Source: containerd's name for it.

@@ -59,6 +59,7 @@ func run() (err error) {
 		berthMarker   = flag.String("berth-marker", "", "part of the command line of berth's processes")
 		dockerdMarker = flag.String("dockerd-marker", "", "part of the command line of dockerd's processes")
 		image         = flag.String("image", "", "docker-archive with busybox:latest, loaded into both")
+		scratch       = flag.String("scratch", "", "directory for the big image; without it there are no image rows")
 		only          = flag.String("rows", "", "comma-separated parts of row names; empty for all")
 		scale         = flag.Int("reps", 0, "repetitions of each row; 0 for the row's own")
 		out           = flag.String("json", "", "write the results to this file")
@@ -70,9 +71,17 @@ func run() (err error) {
 			return fmt.Errorf("%s: %w", e.name, err)
 		}
 	}
+	all := rows()
+	if *scratch != "" {
+		if err := bigArchive(*scratch); err != nil {
+			return fmt.Errorf("big image: %w", err)
+		}
+		pusher = engines[1]
+		all = append(all, imageRows()...)
+	}
 	var results []result
 	fmt.Printf("%-34s %14s %14s %8s  %-9s\n", "row", "berth", "dockerd", "ratio", "target")
-	for _, r := range rows() {
+	for _, r := range all {
 		if !selected(r.name, *only) {
 			continue
 		}
