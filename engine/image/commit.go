@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/containerd/containerd/v2/core/content"
+	"github.com/containerd/containerd/v2/core/leases"
 	"github.com/containerd/containerd/v2/core/snapshots"
 	"github.com/containerd/containerd/v2/pkg/archive"
 	"github.com/containerd/continuity/fs"
@@ -81,7 +82,12 @@ func (s *Service) Commit(ctx context.Context, containerID string, o CommitOption
 		if err != nil {
 			return err
 		}
-		layer, err := s.commitLayer(ctx, containerID, cfg.diffs)
+		wrote, err := s.Usage(ctx, containerID)
+		if err != nil {
+			return err
+		}
+		late := wrote > lateFrom && s.snName == "overlayfs"
+		layer, err := s.commitLayer(ctx, containerID, cfg.diffs, late)
 		if err != nil {
 			return err
 		}
@@ -92,7 +98,7 @@ func (s *Service) Commit(ctx context.Context, containerID string, o CommitOption
 			m.Layers = append(m.Layers, *layer)
 		}
 		cfg.history = append(cfg.history, h)
-		target, err := s.writeImage(ctx, imageParts{raw: cfg.raw, config: o.Config, created: now, author: o.Author, comment: o.Comment, history: cfg.history, diffs: cfg.diffs, layers: m.Layers, parent: o.Image})
+		target, err := s.writeImage(ctx, imageParts{raw: cfg.raw, config: o.Config, created: now, author: o.Author, comment: o.Comment, history: cfg.history, diffs: cfg.diffs, layers: m.Layers, parent: o.Image, late: late})
 		if err != nil {
 			return err
 		}
@@ -159,7 +165,12 @@ type imageParts struct {
 	diffs           []digest.Digest
 	layers          []ocispec.Descriptor
 	parent          string // image id, "" = none
+	late            bool   // the snapshots are made after the answer
 }
+
+// lateFrom: what a container wrote is unpacked behind the answer if it is more than this, in bytes. Until then the image shows
+// the size of its blobs; who makes a container of it waits.
+const lateFrom = 16 << 20
 
 // labelParent is where a manifest keeps the id of the image it was made from. Source: the name dockerd's store gives it.
 const labelParent = "org.mobyproject.image.parent"
@@ -214,11 +225,29 @@ func (s *Service) writeImage(ctx context.Context, p imageParts) (ocispec.Descrip
 	if err != nil {
 		return target, err
 	}
-	return target, s.adopt(ctx, target, nil)
+	if !p.late {
+		return target, s.adopt(ctx, target, nil)
+	}
+	img, err := s.keepChildren(ctx, target, nil)
+	if err == nil {
+		err = s.keepSnapshots(ctx, img)
+	}
+	if err != nil {
+		return target, err
+	}
+	s.behind("unpacking a committed image", func(ctx context.Context) error {
+		return s.leased(ctx, func(ctx context.Context) error {
+			if err := s.hold(ctx, leases.Resource{ID: target.Digest.String(), Type: "content"}); err != nil {
+				return err
+			}
+			return s.unpack(ctx, img)
+		})
+	})
+	return target, nil
 }
 
 // commitLayer stores what the container wrote and makes the snapshot of it; nil if it wrote nothing.
-func (s *Service) commitLayer(ctx context.Context, containerID string, below []digest.Digest) (*ocispec.Descriptor, error) {
+func (s *Service) commitLayer(ctx context.Context, containerID string, below []digest.Digest, late bool) (*ocispec.Descriptor, error) {
 	ms, err := s.Mounts(ctx, containerID)
 	if err != nil {
 		return nil, err
@@ -232,6 +261,9 @@ func (s *Service) commitLayer(ctx context.Context, containerID string, below []d
 		}
 		defer upper.Close()
 		write = upper.WriteLayer
+	}
+	if late {
+		return s.ingestStream(ctx, write)
 	}
 	return s.storeLayer(ctx, below, write)
 }

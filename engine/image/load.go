@@ -10,6 +10,7 @@ import (
 	"io"
 	"path"
 	"strings"
+	"sync"
 
 	"github.com/containerd/containerd/v2/core/content"
 	"github.com/containerd/containerd/v2/core/images"
@@ -19,6 +20,7 @@ import (
 	"github.com/distribution/reference"
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+	"golang.org/x/sync/errgroup"
 
 	"github.com/berthd/berth/engine/internal/errkind"
 	"github.com/berthd/berth/engine/internal/fsx"
@@ -48,8 +50,10 @@ func (s *Service) Load(ctx context.Context, r io.Reader, o LoadOptions, progress
 	}
 	defer plain.Close()
 	return s.leased(ctx, func(ctx context.Context) error {
-		a := &archiveReader{s: s, files: map[string]ocispec.Descriptor{}, links: map[string]string{}, docs: map[string][]byte{}}
-		if err := a.read(ctx, plain); err != nil {
+		a := newArchiveReader(ctx, s)
+		defer a.close(ctx)
+		err := a.read(ctx, plain)
+		if err = errors.Join(err, a.work.Wait()); err != nil {
 			return err
 		}
 		fsx.Step("load.content")
@@ -58,7 +62,7 @@ func (s *Service) Load(ctx context.Context, r io.Reader, o LoadOptions, progress
 			return err
 		}
 		for _, e := range entries {
-			if err := s.loadOne(ctx, e, o, progress); err != nil {
+			if err := s.loadOne(ctx, e, a.early, o, progress); err != nil {
 				return err
 			}
 		}
@@ -66,7 +70,7 @@ func (s *Service) Load(ctx context.Context, r io.Reader, o LoadOptions, progress
 	})
 }
 
-func (s *Service) loadOne(ctx context.Context, e loaded, o LoadOptions, progress ProgressFunc) error {
+func (s *Service) loadOne(ctx context.Context, e loaded, early map[digest.Digest]string, o LoadOptions, progress ProgressFunc) error {
 	note := func(ProgressKind, ocispec.Descriptor, int64) {}
 	if !o.Quiet {
 		rows := make(chan Progress)
@@ -82,7 +86,7 @@ func (s *Service) loadOne(ctx context.Context, e loaded, o LoadOptions, progress
 			rows <- Progress{ID: ids.Short(d.Digest.Encoded()), Status: "Loading layer", Current: n, Total: d.Size, Layer: true}
 		}
 	}
-	err := s.adoptNoting(ctx, e.target, o.Platform, note)
+	err := s.adoptNoting(ctx, e.target, o.Platform, early, note)
 	if errdefs.IsNotFound(err) && o.Platform != nil {
 		return errkind.NotFound("requested platform(s) ([%s]) not found in %s: %w", platforms.Format(*o.Platform), e.target.Digest, err)
 	}
@@ -121,6 +125,59 @@ type archiveReader struct {
 	files map[string]ocispec.Descriptor
 	links map[string]string
 	docs  map[string][]byte
+
+	// Blobs reach the disk, and plain layers are unpacked, while the next ones are read.
+	work  *errgroup.Group
+	mu    sync.Mutex
+	early map[digest.Digest]string // snapshots of layers by digest
+	buf   []byte
+}
+
+func newArchiveReader(ctx context.Context, s *Service) *archiveReader {
+	a := &archiveReader{s: s, files: map[string]ocispec.Descriptor{}, links: map[string]string{}, docs: map[string][]byte{}, early: map[digest.Digest]string{}}
+	a.work, _ = errgroup.WithContext(ctx)
+	a.work.SetLimit(parallelUnpacks)
+	return a
+}
+
+// close removes the snapshots that no image took.
+func (a *archiveReader) close(ctx context.Context) {
+	_ = a.work.Wait() // its error was told
+	for _, k := range a.early {
+		_ = a.s.sn.Remove(context.WithoutCancel(ctx), k) // collected with the lease otherwise
+	}
+}
+
+// settle ends the storing of a blob: it reaches the disk, and if it looks like a layer it is unpacked.
+func (a *archiveReader) settle(ctx context.Context, w content.Writer, d ocispec.Descriptor, isTar bool) error {
+	err := w.Commit(ctx, d.Size, d.Digest)
+	err = errors.Join(err, w.Close())
+	if errdefs.IsAlreadyExists(err) {
+		return a.s.hold(ctx, leases.Resource{ID: d.Digest.String(), Type: "content"})
+	}
+	if err != nil || !isTar || a.s.snName != "overlayfs" {
+		return err
+	}
+	key := "extract/" + ids.New()
+	ms, err := a.s.sn.Prepare(ctx, key, "")
+	if err != nil {
+		return err
+	}
+	dir, err := plainDir(ms)
+	if err == nil {
+		err = a.s.extract(ctx, d, d.Digest, dir, true, func(ProgressKind, ocispec.Descriptor, int64) {})
+	}
+	if err != nil { // it need not be a layer; if it is, that is told when it is unpacked as one
+		return a.s.sn.Remove(context.WithoutCancel(ctx), key)
+	}
+	a.mu.Lock()
+	old := a.early[d.Digest]
+	a.early[d.Digest] = key
+	a.mu.Unlock()
+	if old != "" { // the same file twice
+		return a.s.sn.Remove(ctx, old)
+	}
+	return nil
 }
 
 // read takes everything in. Names are only ever compared, never used as paths.
@@ -177,7 +234,7 @@ func (a *archiveReader) file(ctx context.Context, name string, size int64, r io.
 			return errkind.InvalidArgument("archive entry %q: %w", clipped(name), err)
 		}
 	}
-	d, err := a.s.ingestFile(ctx, r, size, want)
+	d, err := a.ingest(ctx, r, size, want)
 	if err != nil {
 		return err
 	}
@@ -192,39 +249,60 @@ func clipped(s string) string {
 	return s
 }
 
-// ingestFile stores a file of known size; want is what its name promises, or "". What the store has is not written again.
-func (s *Service) ingestFile(ctx context.Context, r io.Reader, size int64, want digest.Digest) (ocispec.Descriptor, error) {
+// tarMagic stands at tarMagicAt in every tar archive of our time.
+const (
+	tarMagic   = "ustar"
+	tarMagicAt = 257
+)
+
+// ingest stores a file of known size; want is what its name promises, or "". What the store has is not written again.
+func (a *archiveReader) ingest(ctx context.Context, r io.Reader, size int64, want digest.Digest) (ocispec.Descriptor, error) {
 	d := ocispec.Descriptor{Digest: want, Size: size}
 	if want != "" {
-		if info, err := s.content.Info(ctx, want); err == nil && info.Size == size {
-			return d, s.hold(ctx, leases.Resource{ID: want.String(), Type: "content"})
+		if info, err := a.s.content.Info(ctx, want); err == nil && info.Size == size {
+			return d, a.s.hold(ctx, leases.Resource{ID: want.String(), Type: "content"})
 		}
 	}
-	ref := "load-" + ids.New()
-	w, err := content.OpenWriter(ctx, s.content, content.WithRef(ref), content.WithDescriptor(ocispec.Descriptor{Size: size}))
+	w, err := content.OpenWriter(ctx, a.s.content, content.WithRef("load-"+ids.New()), content.WithDescriptor(ocispec.Descriptor{Size: size}))
 	if err != nil {
 		return d, err
 	}
-	defer w.Close()
-	n, err := io.CopyBuffer(struct{ io.Writer }{w}, struct{ io.Reader }{r}, make([]byte, 1<<20))
+	if a.buf == nil {
+		a.buf = make([]byte, 1<<20)
+	}
+	isTar, n := false, int64(0)
+	for err == nil {
+		var k int
+		if k, err = io.ReadFull(r, a.buf); k == 0 {
+			break
+		}
+		if n == 0 {
+			isTar = k > tarMagicAt+len(tarMagic) && string(a.buf[tarMagicAt:tarMagicAt+len(tarMagic)]) == tarMagic
+		}
+		n += int64(k)
+		if _, werr := w.Write(a.buf[:k]); werr != nil {
+			err = werr
+		}
+	}
+	if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) && n == size {
+		err = nil
+	}
 	if err == nil && n != size {
 		err = io.ErrUnexpectedEOF
 	}
 	if err != nil {
-		return d, errkind.InvalidArgument("%w", err)
+		return d, errors.Join(errkind.InvalidArgument("%w", err), w.Close())
 	}
 	d.Digest = w.Digest()
 	if want != "" && d.Digest != want {
+		err := errkind.InvalidArgument("blob %s has other bytes: %s", want, d.Digest)
 		if want.Algorithm() != digest.SHA256 {
-			return d, errkind.InvalidArgument("blob %s: unsupported digest", want)
+			err = errkind.InvalidArgument("blob %s: unsupported digest", want)
 		}
-		return d, errkind.InvalidArgument("blob %s has other bytes: %s", want, d.Digest)
+		return d, errors.Join(err, w.Close())
 	}
-	err = w.Commit(ctx, size, d.Digest)
-	if errdefs.IsAlreadyExists(err) {
-		return d, s.hold(ctx, leases.Resource{ID: d.Digest.String(), Type: "content"})
-	}
-	return d, err
+	a.work.Go(func() error { return a.settle(ctx, w, d, isTar) })
+	return d, nil
 }
 
 // entries are the images of the archive: as index.json has them, or as manifest.json does.
@@ -355,28 +433,34 @@ func (s *Service) layerType(ctx context.Context, d ocispec.Descriptor) (string, 
 
 // adopt checks a target, labels its children so that garbage collection keeps them, and unpacks the host's platform.
 func (s *Service) adopt(ctx context.Context, target ocispec.Descriptor, p *ocispec.Platform) error {
-	return s.adoptNoting(ctx, target, p, func(ProgressKind, ocispec.Descriptor, int64) {})
+	return s.adoptNoting(ctx, target, p, nil, func(ProgressKind, ocispec.Descriptor, int64) {})
 }
 
-func (s *Service) adoptNoting(ctx context.Context, target ocispec.Descriptor, p *ocispec.Platform, note Note) error {
+func (s *Service) adoptNoting(ctx context.Context, target ocispec.Descriptor, p *ocispec.Platform, early map[digest.Digest]string, note Note) error {
+	img, err := s.keepChildren(ctx, target, p)
+	if err != nil {
+		return err
+	}
+	return s.unpackNoting(ctx, img, early, note)
+}
+
+// keepChildren labels what a target refers to, so that garbage collection keeps it, and checks the platform's manifest.
+func (s *Service) keepChildren(ctx context.Context, target ocispec.Descriptor, p *ocispec.Platform) (*Image, error) {
 	if err := images.Dispatch(ctx, images.SetChildrenLabels(s.content, present(s.content, images.ChildrenHandler(s.content))), nil, target); err != nil {
 		if errdefs.IsNotFound(err) {
-			return errkind.InvalidArgument("incomplete image: %w", err)
+			return nil, errkind.InvalidArgument("incomplete image: %w", err)
 		}
-		return fmt.Errorf("image %s: %w", target.Digest, err)
+		return nil, fmt.Errorf("image %s: %w", target.Digest, err)
 	}
 	img, err := s.read(ctx, target, p)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	_, m, err := s.manifest(ctx, img.Manifest, anyPlatform)
 	if err != nil {
-		return err
+		return nil, err
 	}
-	if err := checkManifest(m); err != nil {
-		return err
-	}
-	return s.unpackNoting(ctx, img, note)
+	return img, checkManifest(m)
 }
 
 // present leaves out children whose content is not here: the other platforms of an index.

@@ -3,6 +3,7 @@ package image
 import (
 	"bytes"
 	"context"
+	"errors"
 	"io"
 	"net/http"
 	"net/http/httptest"
@@ -35,9 +36,10 @@ func TestLoadMakesTheSameIDAsContainerd(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	a := &archiveReader{s: s, files: map[string]ocispec.Descriptor{}, links: map[string]string{}, docs: map[string][]byte{}}
 	if err := s.leased(t.Context(), func(ctx context.Context) error {
-		if err := a.read(ctx, bytes.NewReader(raw)); err != nil {
+		a := newArchiveReader(ctx, s)
+		defer a.close(ctx)
+		if err := errors.Join(a.read(ctx, bytes.NewReader(raw)), a.work.Wait()); err != nil {
 			return err
 		}
 		es, err := a.entries(ctx)

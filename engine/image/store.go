@@ -20,7 +20,6 @@ import (
 	"github.com/containerd/containerd/v2/pkg/namespaces"
 	"github.com/containerd/containerd/v2/plugins/content/local"
 	"github.com/containerd/containerd/v2/plugins/snapshots/native"
-	"github.com/containerd/containerd/v2/plugins/snapshots/overlay"
 	"github.com/containerd/containerd/v2/plugins/snapshots/overlay/overlayutils"
 	"github.com/opencontainers/go-digest"
 	"go.etcd.io/bbolt"
@@ -65,6 +64,8 @@ type Service struct {
 	// markSpace is the name space of overlay's extended attributes here: trusted or user.
 	markSpace string
 	dirty     chan struct{}
+	life      context.Context // ends with Close
+	closeSn   func() error
 	stop      context.CancelFunc
 	wg        sync.WaitGroup
 
@@ -107,10 +108,11 @@ func Open(ctx context.Context, o Options) (*Service, error) {
 	if err != nil {
 		return nil, err
 	}
-	sn, err := s.snapshotter()
+	sn, err := s.snapshotter(ctx)
 	if err != nil {
 		return nil, err
 	}
+	s.closeSn = sn.Close
 	s.bolt, err = bbolt.Open(filepath.Join(o.Root, "meta.db"), 0o600, &bbolt.Options{Timeout: 2 * time.Second, NoFreelistSync: true})
 	if err != nil {
 		return nil, fmt.Errorf("meta.db: %w", err)
@@ -125,7 +127,7 @@ func Open(ctx context.Context, o Options) (*Service, error) {
 		return nil, errors.Join(err, s.bolt.Close())
 	}
 	run, stop := context.WithCancel(context.WithoutCancel(ctx))
-	s.stop, s.dirty = stop, make(chan struct{}, 1)
+	s.life, s.stop, s.dirty = run, stop, make(chan struct{}, 1)
 	s.wg.Add(1)
 	go s.janitor(run)
 	return s, s.collect(ctx)
@@ -179,6 +181,17 @@ func (s *Service) janitor(ctx context.Context) {
 	}
 }
 
+// behind runs f after the caller has its answer; Close ends it.
+func (s *Service) behind(what string, f func(ctx context.Context) error) {
+	s.wg.Add(1)
+	go func() {
+		defer s.wg.Done()
+		if err := f(s.life); err != nil && s.life.Err() == nil {
+			s.o.Log.Warn(what, "error", err)
+		}
+	}()
+}
+
 // later asks the janitor to collect.
 func (s *Service) later() {
 	select {
@@ -187,7 +200,7 @@ func (s *Service) later() {
 	}
 }
 
-func (s *Service) snapshotter() (snapshots.Snapshotter, error) {
+func (s *Service) snapshotter(ctx context.Context) (snapshots.Snapshotter, error) {
 	root := filepath.Join(s.o.Root, "snapshots")
 	if s.snName == "" || s.snName == "overlay2" || s.snName == "overlayfs" {
 		if err := overlayutils.Supported(root); err == nil {
@@ -195,7 +208,7 @@ func (s *Service) snapshotter() (snapshots.Snapshotter, error) {
 			if user, err := overlayutils.NeedsUserXAttr(root); err == nil && user {
 				s.markSpace = "user"
 			}
-			return overlay.NewSnapshotter(filepath.Join(root, s.snName), overlay.WithUpperdirLabel)
+			return newSweeper(ctx, filepath.Join(root, s.snName))
 		} else if s.snName != "" {
 			return nil, fmt.Errorf("storage driver %s: %w", s.snName, err)
 		}
@@ -208,7 +221,7 @@ func (s *Service) snapshotter() (snapshots.Snapshotter, error) {
 func (s *Service) Close() error {
 	s.stop()
 	s.wg.Wait()
-	return s.bolt.Close()
+	return errors.Join(s.bolt.Close(), s.closeSn())
 }
 
 // SetInUse tells where to ask which containers need images.

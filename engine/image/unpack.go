@@ -38,15 +38,16 @@ const (
 
 // unpack makes the snapshots of an image's layers. Their data reaches the disk before any name points at them.
 func (s *Service) unpack(ctx context.Context, img *Image) error {
-	return s.unpackNoting(ctx, img, func(ProgressKind, ocispec.Descriptor, int64) {})
+	return s.unpackNoting(ctx, img, nil, func(ProgressKind, ocispec.Descriptor, int64) {})
 }
 
-func (s *Service) unpackNoting(ctx context.Context, img *Image, note Note) error {
+func (s *Service) unpackNoting(ctx context.Context, img *Image, early map[digest.Digest]string, note Note) error {
 	_, m, err := s.manifest(ctx, img.Manifest, anyPlatform)
 	if err != nil {
 		return err
 	}
 	u := s.unpacking(m.Layers, img.Layers)
+	u.early = early
 	for i := range m.Layers {
 		u.ready(i)
 	}
@@ -92,6 +93,8 @@ type unpacking struct {
 	diffs  []digest.Digest
 	chains []string
 	here   []chan struct{} // closed when the blob is in the store
+	// early are snapshots of layers that were unpacked while they came, by diff id; what is taken goes from it.
+	early map[digest.Digest]string
 }
 
 func (s *Service) unpacking(blobs []ocispec.Descriptor, diffs []digest.Digest) *unpacking {
@@ -146,6 +149,11 @@ func (u *unpacking) run(ctx context.Context, note Note) (err error) {
 	g, gctx := errgroup.WithContext(ctx)
 	slots := make(chan struct{}, parallelUnpacks)
 	for i := first; i < len(u.blobs); i++ {
+		if k := u.early[u.diffs[i]]; k != "" {
+			keys[i] = k
+			delete(u.early, u.diffs[i])
+			continue
+		}
 		keys[i] = "extract/" + ids.New()
 		g.Go(func() error {
 			select {
