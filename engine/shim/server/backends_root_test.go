@@ -13,6 +13,7 @@ import (
 	"regexp"
 	"runtime"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"syscall"
@@ -41,8 +42,21 @@ func TestMain(m *testing.M) {
 	}
 	code := m.Run()
 	_ = os.Remove(busybox())
+	// Parents made for a container stay, also after a start that failed.
+	for _, pattern := range []string{"/sys/fs/cgroup", "/sys/fs/cgroup/*"} {
+		dirs, _ := filepath.Glob(pattern + groupParent)
+		for _, d := range dirs {
+			if err := os.Remove(d); err != nil {
+				fmt.Fprintln(os.Stderr, err)
+				code = 1
+			}
+		}
+	}
 	os.Exit(code)
 }
+
+// groupParent holds the cgroups of this process's tests.
+var groupParent = "/berth-test-" + strconv.Itoa(os.Getpid())
 
 // busybox is a copy that the root file systems of all tests link to: never the host's own.
 var busybox = sync.OnceValue(func() string {
@@ -124,7 +138,7 @@ func plainSpec(t *testing.T, root, id string, args ...string) *specs.Spec {
 			{Destination: "/dev/shm", Type: "tmpfs", Source: "shm", Options: []string{"nosuid", "noexec", "nodev", "mode=1777", "size=67108864"}},
 		},
 		Linux: &specs.Linux{
-			CgroupsPath: "/berth-test-" + ids.Short(id) + "/" + id,
+			CgroupsPath: groupParent + "/" + id,
 			Namespaces:  []specs.LinuxNamespace{{Type: specs.MountNamespace}, {Type: specs.PIDNamespace}, {Type: specs.IPCNamespace}, {Type: specs.UTSNamespace}},
 			MaskedPaths: []string{"/proc/acpi", "/proc/kcore", "/proc/timer_list", "/proc/timer_list", "/proc/nosuch", "/sys/firmware"}, ReadonlyPaths: []string{"/proc/bus", "/proc/fs", "/proc/sys", "/proc/nosuch"},
 			Resources: &specs.LinuxResources{Devices: []specs.LinuxDeviceCgroup{
@@ -251,14 +265,13 @@ func ended(t *testing.T, r runner, o *output) outcome {
 	return outcome{}
 }
 
-// cgroups of a test are removed with their parent.
+// removeGroups shows that a container has left no cgroup; their parent goes at the end.
 func removeGroups(t *testing.T, groups map[string]string) {
 	t.Helper()
 	for _, g := range groups {
 		if _, err := os.Stat(g); err == nil {
 			t.Errorf("cgroup %s is left", g)
 		}
-		_ = os.Remove(filepath.Dir(g)) // shared by the cases of a test
 	}
 }
 
@@ -494,7 +507,7 @@ func TestBothBackendsShowTheSame(t *testing.T) {
 func sleeper(t *testing.T, backend string, s *specs.Spec) (container, *fastinit.Target) {
 	t.Helper()
 	id := ids.New()
-	s.Linux.CgroupsPath = "/berth-test-" + ids.Short(id) + "/" + id
+	s.Linux.CgroupsPath = groupParent + "/" + id
 	s.Process.Args = []string{"sleep", "1000"}
 	b := asBundle(t, s)
 	o := newOutput(t, false)
