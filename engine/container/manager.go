@@ -65,6 +65,7 @@ func newEntry(id ID) *entry {
 type run struct {
 	exited chan struct{} // the exit is committed
 	clean  chan struct{} // its effects are undone
+	past   bool          // it ended before this daemon: boot decides what policies want
 }
 
 type waiter struct {

@@ -115,8 +115,7 @@ func (m *Manager) recoverOne(ctx context.Context, e *entry, sameBoot bool) bool 
 	if !ok || !sameBoot {
 		exit = shim.Exit{Code: 255, At: time.Now().UTC()}
 	}
-	m.finish(e, nil, exit)
-	return false
+	return m.finish(e, nil, exit)
 }
 
 // adopt takes over a task that an earlier daemon launched.
@@ -143,8 +142,7 @@ func (m *Manager) adopt(ctx context.Context, e *entry, t shim.Task) bool {
 		m.publish(e.now.Load(), "start")
 	}
 	if st.Status == shim.StatusStopped {
-		m.finish(e, t, *st.Exit)
-		return false
+		return m.finish(e, t, *st.Exit)
 	}
 	r := &run{exited: make(chan struct{}), clean: make(chan struct{})}
 	e.mu.Lock()
@@ -154,14 +152,15 @@ func (m *Manager) adopt(ctx context.Context, e *entry, t shim.Task) bool {
 	return false
 }
 
-// finish carries through an exit that happened while no daemon ran.
-func (m *Manager) finish(e *entry, t shim.Task, exit shim.Exit) {
-	r := &run{exited: make(chan struct{}), clean: make(chan struct{})}
+// finish carries through an exit that happened while no daemon ran, and says whether the policy wants the container started.
+func (m *Manager) finish(e *entry, t shim.Task, exit shim.Exit) bool {
+	r := &run{exited: make(chan struct{}), clean: make(chan struct{}), past: true}
 	e.mu.Lock()
 	e.mu.run = r
 	e.mu.Unlock()
 	m.ship(e, r)
 	m.ended(e, t, r, exit)
+	return wantedAtBoot(e.now.Load())
 }
 
 // Shutdown stops every container with its grace, all at once: what dockerd does when it ends without live-restore.

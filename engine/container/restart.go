@@ -107,7 +107,8 @@ func (m *Manager) bootOne(e *entry) {
 	if !wantedAtBoot(e.now.Load()) {
 		return // a user was faster
 	}
-	if err := m.startHolding(context.WithoutCancel(m.life), e, false); err != nil {
+	// As if a user started it: what was before this daemon counts no more.
+	if err := m.startHolding(context.WithoutCancel(m.life), e, true); err != nil {
 		m.d.Log.Warn("starting by policy", "container", e.id, "error", err)
 	}
 }

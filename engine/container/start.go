@@ -373,7 +373,7 @@ func (m *Manager) ended(e *entry, t shim.Task, r *run, exit shim.Exit) {
 		e.mu.backoff = 0
 	}
 	again, delay := decide(before.Spec.Restart, exit, &before.State, e.mu.backoff)
-	if again {
+	if again = again && !r.past; again {
 		e.mu.backoff++
 	}
 	e.mu.Unlock()
