@@ -44,7 +44,7 @@ func failing(name string, config, host obj, status int, part string) Case {
 
 // hostConfig holds the options of HostConfig: what is refused, what is left out with a warning, what a container sees.
 func hostConfig() []Case {
-	return slices.Concat(limitCases(), mountCases(), insideCases(), links(), parts())
+	return slices.Concat(limitCases(), mountCases(), insideCases(), links(), parts(), probes())
 }
 
 func limitCases() []Case {

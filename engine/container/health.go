@@ -186,6 +186,11 @@ func (m *Manager) probe(ctx context.Context, e *entry, t shim.Task, argv []strin
 		if wctx.Err() != nil && ctx.Err() == nil {
 			_ = p.Kill(ctx, syscall.SIGKILL) // it may have ended just now
 			res.Output = "Health check exceeded timeout (" + timeout.String() + ")"
+			kctx, kcancel := context.WithTimeout(ctx, timeout+time.Second)
+			defer kcancel()
+			if exit, err := p.Wait(kctx); err == nil {
+				m.publish(s, "exec_die", "execID", id, "exitCode", strconv.Itoa(exit.Code))
+			}
 			return nil
 		}
 		if err != nil {
@@ -202,9 +207,11 @@ func (m *Manager) probe(ctx context.Context, e *entry, t shim.Task, argv []strin
 	return res
 }
 
-// payload reads the frames of an exec to their end and returns the first limit bytes of what they carry.
+// payload reads the frames of an exec to their end and returns the first limit bytes of what they carry; three dots tell that
+// there was more.
 func payload(r io.Reader, limit int) string {
 	var b strings.Builder
+	more := ""
 	var head [8]byte
 	for {
 		if _, err := io.ReadFull(r, head[:]); err != nil {
@@ -215,11 +222,36 @@ func payload(r io.Reader, limit int) string {
 		if _, err := io.CopyN(&b, r, keep); err != nil {
 			break
 		}
+		if keep < n {
+			more = "..."
+		}
 		if _, err := io.CopyN(io.Discard, r, n-keep); err != nil {
 			break
 		}
 	}
-	return b.String()
+	return b.String() + more
+}
+
+// unwatched is the health of a container while nobody probes it: it has ended or is frozen.
+func unwatched(h *Health) *Health {
+	if h == nil {
+		return nil
+	}
+	next := *h
+	next.Status = Unhealthy
+	return &next
+}
+
+// freshHealth is the health at a start: what earlier probes printed stays to be read.
+func freshHealth(s *Snapshot) *Health {
+	if probeArgv(s.Spec) == nil {
+		return nil
+	}
+	h := &Health{Status: HealthStarting}
+	if old := s.State.Health; old != nil {
+		h.Log = old.Log
+	}
+	return h
 }
 
 // judge records a probe and what it means.

@@ -64,7 +64,7 @@ func TestProbeArgv(t *testing.T) {
 
 func TestPayload(t *testing.T) {
 	in := "\x01\x00\x00\x00\x00\x00\x00\x03abc\x02\x00\x00\x00\x00\x00\x00\x03def"
-	if got := payload(bytes.NewReader([]byte(in)), 4); got != "abcd" {
+	if got := payload(bytes.NewReader([]byte(in)), 4); got != "abcd..." {
 		t.Errorf("%q", got)
 	}
 }

@@ -96,10 +96,7 @@ func (m *Manager) startHolding(ctx context.Context, e *entry, byUser bool) error
 		p, err := s.State.next(trStarted)
 		s.State.Phase, s.State.Pid, s.State.StartedAt = p, task.Pid(), time.Now().UTC()
 		s.State.SandboxID = string(e.id)
-		s.State.Exit, s.State.Health = nil, nil
-		if probeArgv(s.Spec) != nil {
-			s.State.Health = &Health{Status: HealthStarting}
-		}
+		s.State.Exit, s.State.Health = nil, freshHealth(s)
 		return err
 	}, nil)
 	if err != nil {
@@ -386,6 +383,7 @@ func (m *Manager) ended(e *entry, t shim.Task, r *run, exit shim.Exit) {
 		p, err := s.State.next(tr)
 		s.State.Phase, s.State.Pid, s.State.Exit, s.State.FinishedAt = p, 0, &exit, exit.At
 		s.State.SandboxID, s.Endpoints = "", nil
+		s.State.Health = unwatched(s.State.Health)
 		return err
 	}, func(tx *store.Tx, _ *Snapshot) error { return m.d.Networks.Forget(tx, string(e.id)) })
 	if err != nil {

@@ -216,6 +216,9 @@ func (m *Manager) freeze(ctx context.Context, ref string, tr trigger, action str
 	s, err := m.change(e, func(s *Snapshot) error {
 		p, err := s.State.next(tr)
 		s.State.Phase = p
+		if tr == trPause {
+			s.State.Health = unwatched(s.State.Health)
+		}
 		return err
 	}, nil)
 	if err == nil {
