@@ -136,6 +136,7 @@ func Open(ctx context.Context, c Config) (_ *Engine, err error) {
 		return nil, fmt.Errorf("shims: %w", err)
 	}
 	facts := host.Read()
+	host.RaiseKeyLimits()
 	e.facts = facts
 	if c.DefaultRuntime == "" {
 		c.DefaultRuntime = "runc"
