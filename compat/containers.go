@@ -242,10 +242,10 @@ func (s *Server) containerLogs(c *Ctx) (any, error) {
 		o.Tail = n
 	}
 	var err error
-	if o.Since, err = wire.Time("since", c.query.Get("since")); err != nil {
+	if o.Since, err = wire.Time(`"since"`, c.query.Get("since")); err != nil {
 		return nil, err
 	}
-	if o.Until, err = wire.Time("until", c.query.Get("until")); err != nil {
+	if o.Until, err = wire.Time(`"until"`, c.query.Get("until")); err != nil {
 		return nil, err
 	}
 	r, err := s.Containers.Logs(c.Context(), c.Param("id"), o)

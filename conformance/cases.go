@@ -19,6 +19,7 @@ func Cases() []Case {
 		copies(),
 		commits(),
 		lists(),
+		logCases(),
 		hostConfig(),
 		builds(),
 		images(),

@@ -41,14 +41,15 @@ func Unsigned(name, s string) (uint32, error) {
 	return 0, Invalid("invalid %s %q: invalid syntax", name, s)
 }
 
-// Time reads seconds with an optional fraction, as events and logs take them; "" and "0" are the zero time.
+// Time reads seconds with an optional fraction, as logs take them; name is the parameter as errors show it. "" and "0" are the zero
+// time.
 func Time(name, s string) (time.Time, error) {
 	if s == "" || s == "0" {
 		return time.Time{}, nil
 	}
 	bad := func(what, text string, err error) error {
 		cause := errors.Unwrap(err)
-		return Invalid("invalid value for '%s': invalid timestamp %q: invalid %s %q: %w", name, s, what, text, cause)
+		return Invalid("invalid value for %s: invalid timestamp %q: invalid %s %q: %w", name, s, what, text, cause)
 	}
 	whole, frac, _ := strings.Cut(s, ".")
 	sec, err := strconv.ParseInt(whole, 10, 64)
@@ -83,5 +84,5 @@ func Moment(name, s string, now time.Time) (time.Time, error) {
 			return t, nil
 		}
 	}
-	return Time(name, s)
+	return Time("'"+name+"'", s)
 }

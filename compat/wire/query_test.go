@@ -93,7 +93,7 @@ func TestTime(t *testing.T) {
 		{"10m", `invalid value for 'since': invalid timestamp "10m": invalid seconds "10m": invalid syntax`, time.Time{}},
 		{"1.x", `invalid value for 'since': invalid timestamp "1.x": invalid nanoseconds "x": invalid syntax`, time.Time{}},
 	} {
-		got, err := Time("since", tc.in)
+		got, err := Time("'since'", tc.in)
 		if !got.Equal(tc.want) || (err == nil) != (tc.err == "") || err != nil && err.Error() != tc.err {
 			t.Errorf("%q: %v, %v; want %v", tc.in, got, err, tc.want)
 		}
