@@ -161,50 +161,91 @@ func contentType(c *Ctx, tty bool) string {
 	return "application/vnd.docker.raw-stream"
 }
 
+// attach opens the streams of a container, and its log if that is to be read here.
+func (s *Server) attach(c *Ctx, which shim.Which) (*container.Streams, *container.LogReader, error) {
+	o := container.AttachOptions{Which: which, Logs: c.flag("logs"), Live: c.flag("stream")}
+	ref := c.Param("id")
+	// The log of a container that does not run is read here; of a running one the shim replays it without a gap.
+	sn, err := s.Containers.Get(ref)
+	if err != nil {
+		return nil, nil, err
+	}
+	var replay *container.LogReader
+	if o.Logs && (!o.Live || !sn.State.Phase.Live()) {
+		if replay, err = s.Containers.Logs(c.Context(), ref, container.LogOptions{Stdout: o.Which.Stdout, Stderr: o.Which.Stderr, Tail: -1}); err != nil {
+			return nil, nil, err
+		}
+		o.Logs = false
+	}
+	st, err := s.Containers.Attach(context.WithoutCancel(c.Context()), ref, o)
+	return st, replay, err
+}
+
 func (s *Server) containerAttach(c *Ctx) (any, error) {
 	keys, err := stream.ParseKeys(c.query.Get("detachKeys"))
 	if err != nil {
 		return nil, wire.Invalid("%v", err)
 	}
-	o := container.AttachOptions{Which: shim.Which{Stdin: c.flag("stdin"), Stdout: c.flag("stdout"), Stderr: c.flag("stderr")}, Logs: c.flag("logs"), Live: c.flag("stream")}
-	ref := c.Param("id")
-	// The log of a container that does not run is read here; of a running one the shim replays it without a gap.
-	sn, err := s.Containers.Get(ref)
+	which := shim.Which{Stdin: c.flag("stdin"), Stdout: c.flag("stdout"), Stderr: c.flag("stderr")}
+	st, replay, err := s.attach(c, which)
 	if err != nil {
 		return nil, err
 	}
-	var replay *container.LogReader
-	if o.Logs && (!o.Live || !sn.State.Phase.Live()) {
-		if replay, err = s.Containers.Logs(c.Context(), ref, container.LogOptions{Stdout: o.Which.Stdout, Stderr: o.Which.Stderr, Tail: -1}); err != nil {
-			return nil, err
-		}
-		o.Logs = false
-	}
-	st, err := s.Containers.Attach(context.WithoutCancel(c.Context()), ref, o)
-	if err != nil {
-		return nil, err
+	if !st.TTY || !which.Stdin {
+		keys = nil
 	}
 	conn, err := stream.Hijack(c.w, c.Request, contentType(c, st.TTY), "")
+	return nil, s.join(conn, err, st, st.Stream, replay, keys, st.TTY)
+}
+
+// attachSocket is attach over a web socket. Its streams are never multiplexed; old requests get all of them.
+func (s *Server) attachSocket(c *Ctx) (any, error) {
+	keys, err := stream.ParseKeys(c.query.Get("detachKeys"))
+	if err != nil {
+		return nil, wire.Invalid("%v", err)
+	}
+	if err := stream.CheckSocket(c.Request); err != nil {
+		return nil, wire.Invalid("%w", err)
+	}
+	which := shim.Which{Stdin: true, Stdout: true, Stderr: true}
+	if c.version >= 42 {
+		which = shim.Which{Stdin: c.flag("stdin"), Stdout: c.flag("stdout"), Stderr: c.flag("stderr")}
+	}
+	st, replay, err := s.attach(c, which)
+	if err != nil {
+		return nil, err
+	}
+	if !st.TTY || !which.Stdin {
+		keys = nil
+	}
+	peer := stream.Peer(st.Stream)
+	if st.Stream != nil && !st.TTY {
+		peer = stream.Plain(peer)
+	}
+	conn, err := stream.AcceptSocket(c.w, c.Request, c.version < 28)
+	return nil, s.join(conn, err, st, peer, replay, keys, true)
+}
+
+// join connects a client that was taken over, or could not be, with a container; raw tells how the log is written.
+func (s *Server) join(conn *stream.Conn, err error, st *container.Streams, peer stream.Peer, replay *container.LogReader, keys []byte, raw bool) error {
 	if err != nil {
 		if st.Stream != nil {
 			_ = st.Close() // nobody reads it
 		}
-		return nil, done
+		return done
 	}
 	if replay != nil {
-		_ = writeLog(conn, func() {}, replay, logs.FrameOptions{Raw: st.TTY}) // a client that left: noticed below
+		_ = writeLog(conn, func() {}, replay, logs.FrameOptions{Raw: raw}) // a client that left: noticed below
 	}
 	if st.Stream == nil {
-		_ = conn.Close() // the whole answer was given
-		return nil, done
+		_ = conn.CloseWrite() // a web socket says good-bye
+		_ = conn.Close()      // the whole answer was given
+		return done
 	}
-	if !st.TTY || !o.Which.Stdin {
-		keys = nil
-	}
-	if stream.Join(conn, st, keys, nil) {
+	if stream.Join(conn, peer, keys, nil) {
 		st.Detached()
 	}
-	return nil, done
+	return done
 }
 
 // writeLog renders records; many go out with one write, but none waits for the next to come.

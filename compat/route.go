@@ -122,6 +122,7 @@ var routes = append([]route{
 	{method: post, pattern: "/containers/{id...}/resize", success: 200, handler: (*Server).containerResize},
 	{method: post, pattern: "/containers/{id...}/update", success: 200, handler: (*Server).containerUpdate},
 	{method: post, pattern: "/containers/{id...}/attach", success: 200, handler: (*Server).containerAttach, kind: hijacked},
+	{method: get, pattern: "/containers/{id...}/attach/ws", success: 200, handler: (*Server).attachSocket, kind: hijacked},
 	{method: post, pattern: "/containers/{id...}/wait", success: 200, handler: (*Server).containerWait, kind: streamed},
 	{method: del, pattern: "/containers/{id...}", success: 204, handler: (*Server).containerRemove},
 	{method: head, pattern: "/containers/{id...}/archive", success: 200, handler: (*Server).archiveHead},

@@ -8,8 +8,8 @@ import (
 	"time"
 )
 
-// frames renders a multiplexed stream: the number of each stream before what came on it.
-func frames(b []byte) (string, error) {
+// unframe renders a multiplexed stream: the number of each stream before what came on it.
+func unframe(b []byte) (string, error) {
 	var out []string
 	for len(b) > 0 {
 		if len(b) < 8 || b[0] > 2 || b[1]|b[2]|b[3] != 0 {
@@ -34,7 +34,7 @@ func (t *T) logged(id, query, want string) func() error {
 		if err != nil {
 			return err
 		}
-		got, err := frames(a.Body)
+		got, err := unframe(a.Body)
 		if got = stamp.ReplaceAllString(got, "T"); err == nil && got != want {
 			err = fmt.Errorf("logs?%s: %q, want %q", query, got, want)
 		}
@@ -169,7 +169,7 @@ func logCases() []Case {
 			if r.err != nil {
 				return r.err
 			}
-			text, err := frames(r.a.Body)
+			text, err := unframe(r.a.Body)
 			lines := slices.Compact(strings.Split(text, "|")) // dockerd may repeat a line where the files change
 			for i, l := range lines {
 				if !strings.HasPrefix(l, fmt.Sprintf("1%d y", i)) {

@@ -25,6 +25,11 @@ func newLate(w shim.Which) *lateStream { return &lateStream{which: w, ready: mak
 
 // connect joins the task; called between create and start, so nothing the process writes is missed.
 func (l *lateStream) connect(ctx context.Context, t shim.Task) {
+	select {
+	case <-l.ready:
+		return // the client left: its end of input must not become the container's
+	default:
+	}
 	s, err := t.Open(ctx, l.which)
 	if err != nil {
 		l.fail()
