@@ -20,6 +20,7 @@ func Cases() []Case {
 		commits(),
 		lists(),
 		logCases(),
+		lifecycle(),
 		hostConfig(),
 		builds(),
 		images(),
