@@ -35,6 +35,9 @@ func (s *Server) containerCreate(c *Ctx) (any, error) {
 }
 
 func (s *Server) containerStart(c *Ctx) (any, error) {
+	if c.query.Get("checkpoint") != "" {
+		return nil, wire.Invalid("checkpoint is only supported in experimental mode")
+	}
 	return nil, s.Containers.Start(c.Context(), c.Param("id"))
 }
 

@@ -109,7 +109,8 @@ func lifecycle() []Case {
 		with("processes", []string{"ContainerTop"}, cmd("sleep", "1000"), nil, true, func(t *T, p string) error {
 			top := p + "/top?ps_args="
 			return steps(t.want("GET", top+"aux", nil, 200, `"Titles":["USER","PID","%CPU","%MEM","VSZ","RSS","TTY","STAT","START","TIME","COMMAND"]`), t.want("GET", top+"-o+pid,args", nil, 200, `"sleep 1000"]`),
-				t.want("GET", top+"-o+pid=X,comm", nil, 500, "Couldn't find PID field in ps output"), t.want("GET", top+"-bogus", nil, 500, "ps: error: "))
+				t.want("GET", top+"-o+pid=X,comm", nil, 500, "Couldn't find PID field in ps output"), t.want("GET", top+"-bogus", nil, 500, `"ps: error: unsupported SysV option"`),
+				t.want("GET", top+"-o+user,pid,args", nil, 200, `"sleep 1000"]`))
 		}),
 		with("rename", []string{"ContainerRename"}, loop(), nil, false, func(t *T, p string) error {
 			if _, err := t.create(loop(), nil); err != nil {
@@ -168,6 +169,14 @@ func lifecycle() []Case {
 				err = errors.Join(err, fmt.Errorf("the log: %q", text))
 			}
 			return errors.Join(err, t.want("POST", p+"/wait", nil, 200, `"StatusCode":3`)())
+		}),
+		simple("create with a platform that is none", "ContainerCreate", "POST", "/containers/create?platform=bogus/bogus/x/y", obj{"Image": "busybox"}, 400, "bogus/bogus/x/y"),
+		simple("create to work in a file", "ContainerCreate", "POST", "/containers/create", obj{"Image": "busybox", "WorkingDir": "/etc/passwd"}, 500, "Cannot mkdir: /etc/passwd is not a directory"),
+		with("the directory to work in is made at once", []string{"ContainerChanges"}, obj{"Cmd": []string{"pwd"}, "WorkingDir": "/w/d"}, nil, false, func(t *T, p string) error {
+			return t.changed(strings.TrimPrefix(p, "/containers/"), "A /w", "A /w/d")()
+		}),
+		with("start from a checkpoint", []string{"ContainerStart"}, loop(), nil, false, func(t *T, p string) error {
+			return t.want("POST", p+"/start?checkpoint=x", nil, 400, "checkpoint is only supported in experimental mode")()
 		}),
 		simple("web socket of nothing", "ContainerAttachWebsocket", "GET", "/containers/nosuch/attach/ws?stream=1", nil, 400, "not websocket protocol").since("1.44"),
 	}

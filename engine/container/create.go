@@ -46,7 +46,11 @@ func (m *Manager) Create(ctx context.Context, o CreateOptions) (_ ID, warnings [
 	if err := conflicts(&spec); err != nil {
 		return "", nil, err
 	}
-	img, err := m.d.Images.Resolve(ctx, spec.Image.Ref, platform(spec.Platform))
+	want, err := platform(spec.Platform)
+	if err != nil {
+		return "", nil, err
+	}
+	img, err := m.d.Images.Resolve(ctx, spec.Image.Ref, want)
 	if err != nil {
 		return "", nil, err
 	}
@@ -86,7 +90,11 @@ func (m *Manager) Create(ctx context.Context, o CreateOptions) (_ ID, warnings [
 	if err := m.d.Images.Prepare(ctx, string(id), img); err != nil {
 		return "", nil, fmt.Errorf("root file system: %w", err)
 	}
-	if err := m.populate(ctx, id, spec.Storage.Points); err != nil {
+	dir := spec.Process.WorkingDir
+	if dir == img.Config.WorkingDir {
+		dir = "" // the image has it
+	}
+	if err := m.populate(ctx, id, spec.Storage.Points, dir); err != nil {
 		return "", nil, err
 	}
 	fsx.Step("create.rootfs")
@@ -120,11 +128,17 @@ func (m *Manager) Create(ctx context.Context, o CreateOptions) (_ ID, warnings [
 	return id, warnings, nil
 }
 
-func platform(p string) *ocispec.Platform {
+// platform reads os[/arch[/variant]]; nil stands for the host's own.
+func platform(p string) (*ocispec.Platform, error) {
 	if p == "" {
-		return nil
+		return nil, nil //nolint:nilnil // nothing was asked for
 	}
 	f := strings.Split(p, "/")
+	for _, part := range f {
+		if len(f) > 3 || !platformPart.MatchString(part) {
+			return nil, errkind.InvalidArgument("%q: cannot parse platform specifier: invalid argument", p)
+		}
+	}
 	out := &ocispec.Platform{OS: f[0], Architecture: runtime.GOARCH}
 	if len(f) > 1 {
 		out.Architecture = f[1]
@@ -132,8 +146,10 @@ func platform(p string) *ocispec.Platform {
 	if len(f) > 2 {
 		out.Variant = f[2]
 	}
-	return out
+	return out, nil
 }
+
+var platformPart = regexp.MustCompile(`^[A-Za-z0-9_.-]+$`)
 
 // intent is what a container asks of the network, numbers parsed.
 func intent(s *Spec) (network.Intent, error) {

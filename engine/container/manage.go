@@ -42,12 +42,12 @@ func (m *Manager) Top(ctx context.Context, ref string, args []string) (*Processe
 	if err != nil {
 		return nil, err
 	}
-	var stderr bytes.Buffer
-	cmd := exec.CommandContext(ctx, "ps", args...)
-	cmd.Stderr = &stderr
-	out, err := cmd.Output()
+	// Some options cannot go together with a selection of processes; then there is none.
+	out, err := ps(ctx, append(slices.Clone(args), "-q"+joinInts(pids)))
 	if err != nil {
-		return nil, errkind.Internal("ps: %s", strings.TrimSpace(stderr.String()+" "+err.Error()))
+		if out, err = ps(ctx, args); err != nil {
+			return nil, err
+		}
 	}
 	p, err := parsePS(string(out), pids)
 	if err != nil {
@@ -55,6 +55,29 @@ func (m *Manager) Top(ctx context.Context, ref string, args []string) (*Processe
 	}
 	m.publish(e.now.Load(), "top")
 	return p, nil
+}
+
+// ps runs the host's; of what it complains about the first line is passed on.
+func ps(ctx context.Context, args []string) ([]byte, error) {
+	var stderr bytes.Buffer
+	cmd := exec.CommandContext(ctx, "ps", args...)
+	cmd.Stderr = &stderr
+	out, err := cmd.Output()
+	if line, _, _ := strings.Cut(stderr.String(), "\n"); err != nil && line != "" {
+		return nil, errkind.Internal("ps: %s", strings.TrimPrefix(line, "ps: "))
+	}
+	if err != nil {
+		return nil, errkind.Internal("ps: %w", err)
+	}
+	return out, nil
+}
+
+func joinInts(ns []int) string {
+	out := make([]string, len(ns))
+	for i, n := range ns {
+		out[i] = strconv.Itoa(n)
+	}
+	return strings.Join(out, ",")
 }
 
 // parsePS keeps the rows of the given processes. The last column takes the rest of its line.

@@ -267,6 +267,7 @@ func (m *Manager) Rename(ctx context.Context, ref, name string) error {
 		return err
 	}
 	if err := checkName(name); err != nil {
+		err = errkind.InvalidArgument("Invalid container name (%s), only [a-zA-Z0-9][a-zA-Z0-9_.-] are allowed", "/"+name)
 		return fmt.Errorf("Error when allocating new name: %w", err) //nolint:staticcheck // clients match the text
 	}
 	if err := e.acquire(ctx); err != nil {

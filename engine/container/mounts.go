@@ -11,7 +11,10 @@ import (
 	"slices"
 	"strings"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/berthd/berth/engine/internal/errkind"
+	"github.com/berthd/berth/engine/internal/rootdir"
 	"github.com/berthd/berth/engine/shim"
 	"github.com/berthd/berth/engine/volume"
 )
@@ -155,9 +158,9 @@ func (m *Manager) dropAnonymous(ctx context.Context, points []MountPoint) (err e
 }
 
 // populate fills the empty volumes among the mount points with what the image has there.
-func (m *Manager) populate(ctx context.Context, id ID, points []MountPoint) (err error) {
+func (m *Manager) populate(ctx context.Context, id ID, points []MountPoint, dir string) (err error) {
 	volumes := slices.DeleteFunc(slices.Clone(points), func(p MountPoint) bool { return p.Type != "volume" || p.NoCopy })
-	if len(volumes) == 0 {
+	if len(volumes) == 0 && dir == "" {
 		return nil
 	}
 	bundle := m.d.Runtime.BundleDir(string(id))
@@ -169,10 +172,31 @@ func (m *Manager) populate(ctx context.Context, id ID, points []MountPoint) (err
 	if err := m.d.Images.MountRootfs(ctx, string(id), root); err != nil {
 		return fmt.Errorf("mount root file system: %w", err)
 	}
+	if dir != "" {
+		if err := makeDir(root, dir); err != nil {
+			return err
+		}
+	}
 	for _, p := range volumes {
 		if err := m.d.Volumes.Populate(p.Name, root, p.Destination); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// makeDir makes the directory that a container works in.
+func makeDir(root, dir string) error {
+	r, err := rootdir.Open(root)
+	if err != nil {
+		return err
+	}
+	defer r.Close()
+	if err = r.Ensure([]rootdir.Entry{{Path: dir, Dir: true}}); err == nil {
+		_, err = r.Stat(dir + "/")
+	}
+	if errors.Is(err, unix.ENOTDIR) {
+		return errkind.Internal("Cannot mkdir: %s is not a directory", dir)
+	}
+	return err
 }
