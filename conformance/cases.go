@@ -21,6 +21,7 @@ func Cases() []Case {
 		lists(),
 		logCases(),
 		lifecycle(),
+		waits(),
 		hostConfig(),
 		builds(),
 		images(),
