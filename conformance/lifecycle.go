@@ -106,7 +106,7 @@ func lifecycle() []Case {
 		with("terminal size", []string{"ContainerResize"}, obj{"Cmd": []string{"sh", "-c", "while :; do stty size; sleep 0.1; done"}, "Tty": true}, nil, true, func(t *T, p string) error {
 			return steps(t.want("POST", p+"/resize?h=21&w=103", nil, 200, ""), t.until(p+"/logs?stdout=1", "21 103\r\n"), t.want("POST", p+"/resize?h=x&w=1", nil, 400, "invalid syntax"), t.want("POST", p+"/resize?h=1", nil, 400, "invalid syntax"))
 		}),
-		with("processes", []string{"ContainerTop"}, cmd("sleep", "1000"), nil, true, func(t *T, p string) error {
+		with("processes: what ps is asked", []string{"ContainerTop"}, cmd("sleep", "1000"), nil, true, func(t *T, p string) error {
 			top := p + "/top?ps_args="
 			return steps(t.want("GET", top+"aux", nil, 200, `"Titles":["USER","PID","%CPU","%MEM","VSZ","RSS","TTY","STAT","START","TIME","COMMAND"]`), t.want("GET", top+"-o+pid,args", nil, 200, `"sleep 1000"]`),
 				t.want("GET", top+"-o+pid=X,comm", nil, 500, "Couldn't find PID field in ps output"), t.want("GET", top+"-bogus", nil, 500, `"ps: error: unsupported SysV option"`),
@@ -171,6 +171,7 @@ func lifecycle() []Case {
 			return errors.Join(err, t.want("POST", p+"/wait", nil, 200, `"StatusCode":3`)())
 		}),
 		simple("create with a platform that is none", "ContainerCreate", "POST", "/containers/create?platform=bogus/bogus/x/y", obj{"Image": "busybox"}, 400, "bogus/bogus/x/y"),
+		simple("create with a name server that is no address", "ContainerCreate", "POST", "/containers/create", obj{"Image": "busybox", "HostConfig": obj{"Dns": []string{"x"}}}, 400, `ParseAddr(\"x\"): unable to parse IP`).since("1.44"),
 		simple("create to work in a file", "ContainerCreate", "POST", "/containers/create", obj{"Image": "busybox", "WorkingDir": "/etc/passwd"}, 500, "Cannot mkdir: /etc/passwd is not a directory"),
 		with("the directory to work in is made at once", []string{"ContainerChanges"}, obj{"Cmd": []string{"pwd"}, "WorkingDir": "/w/d"}, nil, false, func(t *T, p string) error {
 			return t.changed(strings.TrimPrefix(p, "/containers/"), "A /w", "A /w/d")()

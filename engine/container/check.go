@@ -28,6 +28,11 @@ func (m *Manager) check(s *Spec) (warnings []string, err error) {
 	if s.Resources.OomScoreAdj < -1000 || s.Resources.OomScoreAdj > 1000 {
 		return nil, errkind.InvalidArgument("Invalid value %d, range for oom score adj is [-1000, 1000]", s.Resources.OomScoreAdj)
 	}
+	for _, d := range s.Network.DNS {
+		if _, err := netip.ParseAddr(d); err != nil {
+			return nil, errkind.InvalidArgument("invalid JSON: %w", err) // where clients know it from
+		}
+	}
 	if s.Network.Mode == network.Host && len(s.Network.PortBindings) > 0 {
 		warnings = append(warnings, "Published ports are discarded when using host network mode")
 	}
