@@ -46,7 +46,8 @@ func main() {
 func serve(dir string) error {
 	// Best effort: lowering needs a capability that not every host grants.
 	_ = os.WriteFile("/proc/self/oom_score_adj", []byte("-900"), 0)
-	signal.Ignore(syscall.SIGPIPE, syscall.SIGHUP, syscall.SIGINT)
+	// Caught and dropped, not ignored: what is ignored here would be ignored in the containers as well.
+	signal.Notify(make(chan os.Signal, 1), syscall.SIGPIPE, syscall.SIGHUP, syscall.SIGINT)
 	debug.SetMemoryLimit(32 << 20)
 	f := os.NewFile(3, "listener")
 	syscall.CloseOnExec(3)
