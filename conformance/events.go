@@ -203,6 +203,23 @@ func events() []Case {
 			_, err = l.until("image untag", id)
 			return err
 		}),
+		story("events of a prune", []string{"SystemEvents", "ContainerPrune", "VolumePrune"}, func(t *T) error {
+			l, err := t.listen(obj{"event": []string{"prune"}})
+			if err != nil {
+				return err
+			}
+			defer l.body.Close()
+			none := `?filters={"label":["` + t.prefix + `none"]}`
+			if err := steps(t.want("POST", "/containers/prune"+none, nil, 200, ""), t.want("POST", "/volumes/prune"+none, nil, 200, "")); err != nil {
+				return err
+			}
+			hs, err := l.until("volume prune", "")
+			if err != nil {
+				return err
+			}
+			reclaimed := map[string]string{"reclaimed": "0"}
+			return steps(func() error { return inOrder(hs, "container prune", "volume prune") }, func() error { return attributes(hs, "container prune", reclaimed) }, func() error { return attributes(hs, "volume prune", reclaimed) })
+		}),
 		story("events of the past", []string{"SystemEvents"}, func(t *T) error {
 			l, err := t.listen(obj{"event": []string{"create", "destroy"}})
 			if err != nil {

@@ -9,9 +9,11 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/containerd/errdefs"
 
+	"github.com/berthd/berth/engine/event"
 	"github.com/berthd/berth/engine/internal/errkind"
 	"github.com/berthd/berth/engine/internal/store"
 )
@@ -137,6 +139,7 @@ func (m *Manager) Prune(ctx context.Context, want ListFilter) (ids []string, byt
 			return ids, bytes, context.Cause(ctx)
 		}
 	}
+	m.d.Events.Publish(event.Event{Type: event.Container, Action: "prune", Attributes: map[string]string{"reclaimed": strconv.FormatInt(bytes, 10)}, Time: time.Now().UTC()})
 	return ids, bytes, err
 }
 

@@ -7,11 +7,15 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
+	"time"
 
 	contfs "github.com/containerd/continuity/fs"
 	"github.com/containerd/errdefs"
 	"golang.org/x/sys/unix"
+
+	"github.com/berthd/berth/engine/event"
 )
 
 // Populate fills an empty volume with what an image has at the place where the volume is mounted: contents, owner and mode.
@@ -67,6 +71,9 @@ func (m *Manager) Prune(ctx context.Context, want func(*Volume) bool) (names []s
 		default:
 			err = errors.Join(err, rerr)
 		}
+	}
+	if m.o.Publish != nil {
+		m.o.Publish(event.Event{Type: event.Volume, Action: "prune", Attributes: map[string]string{"reclaimed": strconv.FormatInt(bytes, 10)}, Time: time.Now().UTC()})
 	}
 	return names, bytes, err
 }
