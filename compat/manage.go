@@ -77,5 +77,5 @@ func (s *Server) volumePrune(c *Ctx) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	return volapi.PruneReport{VolumesDeleted: names, SpaceReclaimed: uint64(bytes)}, nil
+	return volapi.PruneReport{VolumesDeleted: append([]string{}, names...), SpaceReclaimed: uint64(bytes)}, nil
 }
