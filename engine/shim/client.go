@@ -41,7 +41,8 @@ type Client struct {
 
 	mu struct {
 		sync.Mutex
-		groups map[string]*group
+		groups   map[string]*group
+		spawning chan struct{} // closed when the shim that is being started is there; nil if none is
 	}
 }
 
@@ -51,6 +52,18 @@ type group struct {
 	sock string
 	hold net.Conn
 	n    int // tasks
+	// Creates that were not answered yet, and since when there is no answer: a shim that does not answer gets no more of them.
+	asked int
+	since time.Time
+}
+
+// silence is how long a shim may leave creates unanswered before new containers go elsewhere.
+const silence = 2 * time.Second
+
+// ask notes that a create begins, or with -1 that it was answered. The caller holds the client's mutex.
+func (g *group) ask(n int) {
+	g.asked += n
+	g.since = time.Now()
 }
 
 // NewClient prepares the directories, finds shims that run already and holds them.
@@ -143,22 +156,46 @@ func (c *Client) Shutdown(ctx context.Context) {
 // BundleDir is where the bundle of a container belongs.
 func (c *Client) BundleDir(id string) string { return filepath.Join(c.o.Root, "shim", id) }
 
+// reserve finds room in a shim, or starts one: one at a time, and without holding anything over it.
 func (c *Client) reserve() (*group, error) {
+	for {
+		c.mu.Lock()
+		for _, g := range c.mu.groups {
+			if g.n < c.o.MaxTasks && (g.asked == 0 || time.Since(g.since) < silence) {
+				g.n++
+				c.mu.Unlock()
+				return g, nil
+			}
+		}
+		if other := c.mu.spawning; other != nil {
+			c.mu.Unlock()
+			<-other
+			continue
+		}
+		ready := make(chan struct{})
+		c.mu.spawning = ready
+		c.mu.Unlock()
+		g, err := c.spawn()
+		c.mu.Lock()
+		c.mu.spawning = nil
+		if err == nil {
+			g.n = 1
+			c.mu.groups[g.name] = g
+		}
+		c.mu.Unlock()
+		close(ready)
+		return g, err
+	}
+}
+
+func (c *Client) ask(g *group, n int) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	for _, g := range c.mu.groups {
-		if g.n < c.o.MaxTasks {
-			g.n++
-			return g, nil
-		}
+	if n > 0 && g.asked > 0 {
+		g.asked += n // the silence goes on
+		return
 	}
-	g, err := c.spawn()
-	if err != nil {
-		return nil, err
-	}
-	g.n = 1
-	c.mu.groups[g.name] = g
-	return g, nil
+	g.ask(n)
 }
 
 func (c *Client) release(g *group) {
@@ -235,7 +272,9 @@ func (c *Client) Launch(ctx context.Context, b Bundle) (Task, error) {
 			c.release(g)
 			return nil, err
 		}
+		c.ask(g, 1)
 		resp, err := call(ctx, g.sock, Request{Op: OpCreate, ID: b.ID, Bundle: &b})
+		c.ask(g, -1)
 		if err == nil {
 			return &task{client: c, g: g, id: b.ID, pid: resp.Pid}, nil
 		}
@@ -389,6 +428,12 @@ func open(ctx context.Context, sock string, req Request) (Stream, error) {
 	if err != nil {
 		return nil, err
 	}
+	stop := context.AfterFunc(ctx, func() { _ = conn.SetReadDeadline(time.Unix(1, 0)) })
+	defer func() {
+		if !stop() { // ctx ended in between: the deadline must not outlive the call
+			_ = conn.SetReadDeadline(time.Time{})
+		}
+	}()
 	// Byte by byte: what follows the answer belongs to the stream.
 	var line []byte
 	var one [1]byte

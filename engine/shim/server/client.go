@@ -6,6 +6,7 @@ import (
 	"net"
 	"os"
 	"sync"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -14,15 +15,22 @@ import (
 )
 
 const (
-	maxQueue = 1 << 20 // bytes in memory for each client
-	maxSpool = 4 << 30 // bytes on disk for each client; then it is cut
+	maxQueue = 1 << 20         // bytes in memory for each client
+	maxSpool = 4 << 30         // bytes on disk for each client
+	patience = 5 * time.Second // how long a client whose spool is full may read nothing before it is cut
+	punch    = 16 << 20        // the spool's room is given back in pieces of so many bytes
 )
 
-// client is one attached connection. send never blocks: what does not fit into memory goes to an unlinked file.
+// client is one attached connection. send never blocks: what does not fit into memory goes to an unlinked file, not into the
+// log, which cannot hold every byte. A client whose spool is full slows its process down as long as it reads at all; one that
+// stopped is cut with an error. An exec has nothing but its client, so its process is held as soon as the memory is full.
 type client struct {
-	conn  *net.UnixConn
-	which shim.Which
-	dir   string
+	conn     *net.UnixConn
+	which    shim.Which
+	dir      string
+	hold     bool  // no spool: the process waits
+	room     int64 // of the spool
+	patience time.Duration
 
 	mu     sync.Mutex
 	ready  sync.Cond
@@ -30,6 +38,8 @@ type client struct {
 	spool  *os.File
 	r, w   int64 // read and write positions in spool
 	busy   bool  // run is writing what it took out of queue or spool
+	freed  int64 // of the spool, from its beginning
+	moved  int64 // bytes taken from queue and spool, ever
 	ending bool
 	dead   bool
 }
@@ -38,36 +48,39 @@ type client struct {
 var queues = sync.Pool{New: func() any { b := make([]byte, 0, maxQueue); return &b }}
 
 func newClient(conn *net.UnixConn, w shim.Which, dir string) *client {
-	c := &client{conn: conn, which: w, dir: dir}
+	c := &client{conn: conn, which: w, dir: dir, room: maxSpool, patience: patience}
 	c.ready.L = &c.mu
 	return c
 }
 
-func (c *client) send(head, b []byte) {
+// send queues a frame. It reports whether the client has more than its share, so that the process should wait: see yield.
+func (c *client) send(head, b []byte) (full bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.dead || c.ending {
-		return
+		return false
 	}
 	if c.spool == nil && len(c.queue) == 0 && !c.busy {
 		head, b = c.direct(head, b)
 		if len(head)+len(b) == 0 {
-			return
+			return false
 		}
 	}
-	if c.spool == nil && len(c.queue)+len(head)+len(b) <= maxQueue {
+	if c.spool == nil && (c.hold || len(c.queue)+len(head)+len(b) <= maxQueue) {
 		if c.queue == nil {
 			c.queue = (*queues.Get().(*[]byte))[:0]
 		}
 		c.queue = append(append(c.queue, head...), b...)
-		c.ready.Signal()
-		return
-	}
-	if !c.toSpool(head) || !c.toSpool(b) {
+	} else if !c.toSpool(head) || !c.toSpool(b) {
 		c.dead = true
 		_ = c.conn.Close() // cut: its reader sees the end
 	}
-	c.ready.Signal()
+	c.ready.Broadcast()
+	return c.fullLocked()
+}
+
+func (c *client) fullLocked() bool {
+	return !c.dead && !c.ending && (len(c.queue) > maxQueue || c.spool != nil && c.w-c.r > c.room)
 }
 
 // direct writes what the connection takes at once and returns the rest. The caller knows that nothing is waiting before it.
@@ -92,14 +105,58 @@ func (c *client) toSpool(b []byte) bool {
 		if err != nil {
 			return false
 		}
-		c.spool, c.r, c.w = os.NewFile(uintptr(fd), "spool"), 0, 0
-	}
-	if c.w+int64(len(b)) > maxSpool {
-		return false
+		c.spool, c.r, c.w, c.freed = os.NewFile(uintptr(fd), "spool"), 0, 0, 0
 	}
 	n, err := c.spool.WriteAt(b, c.w)
 	c.w += int64(n)
 	return err == nil
+}
+
+// yield waits until the client has room or is gone, or the process ended. A client that holds nobody but its own process may
+// take its time; another one that reads nothing for a while is cut, with told as its last frame.
+func (c *client) yield(ended <-chan struct{}, told []byte) {
+	stop := make(chan struct{})
+	defer close(stop)
+	go func() {
+		select {
+		case <-ended:
+			c.wake()
+		case <-stop:
+		}
+	}()
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for moved, since := c.moved, time.Now(); c.fullLocked() && !closed(ended); {
+		if c.hold {
+			c.ready.Wait()
+			continue
+		}
+		wake := time.AfterFunc(c.patience, c.wake)
+		c.ready.Wait()
+		wake.Stop()
+		if c.moved != moved {
+			moved, since = c.moved, time.Now()
+		} else if time.Since(since) >= c.patience {
+			_ = c.toSpool(told) // it is cut in any case
+			c.ending = true
+		}
+	}
+}
+
+// wake makes whoever waits look again. The lock keeps it from coming between a look and the wait.
+func (c *client) wake() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.ready.Broadcast()
+}
+
+func closed(ch <-chan struct{}) bool {
+	select {
+	case <-ch:
+		return true
+	default:
+		return false
+	}
 }
 
 // end lets run return after everything queued was delivered; cut at once.
@@ -107,14 +164,14 @@ func (c *client) end() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.ending = true
-	c.ready.Signal()
+	c.ready.Broadcast()
 }
 
 func (c *client) cut() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.dead = true
-	c.ready.Signal()
+	c.ready.Broadcast()
 	_ = c.conn.Close() // its reader sees the end
 }
 
@@ -136,11 +193,13 @@ func (c *client) run() {
 			return
 		}
 		out := c.queue
+		c.moved += int64(len(out))
 		c.queue = nil // an idle client holds no memory
 		if len(out) == 0 {
 			out = c.fromSpool((*queues.Get().(*[]byte))[:0])
 		}
 		c.busy = true
+		c.ready.Broadcast() // who yields looks again
 		c.mu.Unlock()
 		_, err := c.conn.Write(out)
 		queues.Put(&out)
@@ -162,6 +221,11 @@ func (c *client) fromSpool(b []byte) []byte {
 	b = b[:n]
 	n, _ = c.spool.ReadAt(b, c.r)
 	c.r += int64(n)
+	c.moved += int64(n)
+	if c.r-c.freed >= punch {
+		_ = unix.Fallocate(int(c.spool.Fd()), unix.FALLOC_FL_PUNCH_HOLE|unix.FALLOC_FL_KEEP_SIZE, c.freed, c.r-c.freed) // where the file system can
+		c.freed = c.r
+	}
 	if c.r >= c.w || n == 0 {
 		_ = c.spool.Close() // unlinked already
 		c.spool = nil

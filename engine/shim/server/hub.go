@@ -18,12 +18,14 @@ import (
 )
 
 // hub moves the bytes of one process: output to the log first, then to the clients; the clients' input to stdin. It is the
-// only reader of the output pipes. A slow client costs memory up to its bound and then a spool file; it never blocks the
-// process, the log or another client.
+// only reader of the output pipes. A slow client costs memory up to its bound and then a spool file; see client for when it
+// slows the process down. It never keeps the log or another client from what there is.
 type hub struct {
-	io    shim.IO
-	attrs map[string]string
-	pumps sync.WaitGroup
+	io     shim.IO
+	attrs  map[string]string
+	exec   bool          // not init: nothing but a client sees its output
+	strict func(*client) // for tests: smaller bounds
+	pumps  sync.WaitGroup
 
 	mu       sync.Mutex
 	log      logs.Writer // nil for execs
@@ -32,9 +34,12 @@ type hub struct {
 	clients  map[*client]struct{}
 	finished bool
 
-	in struct {
-		sync.Mutex
-		f *os.File // write end of stdin or the console; nil when closed
+	ended chan struct{} // closed when the process has been reaped: nobody is waited for any more
+
+	turn chan struct{} // holds one token while a client's input is written: others queue
+	in   struct {
+		sync.Mutex          // not held while writing
+		f          *os.File // write end of stdin or the console; nil when closed
 	}
 }
 
@@ -46,7 +51,7 @@ func newHub(o shim.IO, log logs.Writer) *hub {
 		_ = log.Close() // nothing is cut into records that nobody keeps
 		log = nil
 	}
-	return &hub{io: o, log: log, attrs: o.LogAttrs, clients: map[*client]struct{}{}}
+	return &hub{io: o, log: log, attrs: o.LogAttrs, clients: map[*client]struct{}{}, ended: make(chan struct{}), turn: make(chan struct{}, 1)}
 }
 
 var buffers = sync.Pool{New: func() any { b := make([]byte, pipeSize); return &b }}
@@ -97,6 +102,24 @@ func (h *hub) pump(f *os.File, stream logs.Stream) {
 }
 
 func (h *hub) output(stream logs.Stream, b []byte) {
+	// Whoever is behind is waited for when nothing is held: the log is written, others have their share.
+	for _, c := range h.distribute(stream, b) {
+		c.yield(h.ended, h.frame(systemError, []byte("the client reads too slowly: output was lost\n")))
+	}
+}
+
+// systemError is the stream of Docker's framing that ends a client's reading with an error.
+const systemError logs.Stream = 3
+
+func (h *hub) frame(stream logs.Stream, b []byte) []byte {
+	if h.io.TTY {
+		return b
+	}
+	return append(binary.BigEndian.AppendUint32([]byte{byte(stream), 0, 0, 0}, uint32(len(b))), b...)
+}
+
+// distribute gives output to the log and the clients, and returns those that have too much of it.
+func (h *hub) distribute(stream logs.Stream, b []byte) (full []*client) {
 	now := time.Now().UTC()
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -104,7 +127,7 @@ func (h *hub) output(stream logs.Stream, b []byte) {
 		h.record(stream, b, now)
 	}
 	if len(h.clients) == 0 {
-		return
+		return nil
 	}
 	var head [8]byte
 	head[0] = byte(stream)
@@ -113,12 +136,15 @@ func (h *hub) output(stream logs.Stream, b []byte) {
 		if stream == logs.Stdout && !c.which.Stdout || stream == logs.Stderr && !c.which.Stderr {
 			continue
 		}
+		first := head[:]
 		if h.io.TTY {
-			c.send(nil, b)
-		} else {
-			c.send(head[:], b)
+			first = nil
+		}
+		if c.send(first, b) {
+			full = append(full, c)
 		}
 	}
+	return full
 }
 
 // record cuts output into lines of at most logs.MaxRecord bytes and writes them with one call.
@@ -167,6 +193,7 @@ func lineEnd(b []byte, limit int) (int, bool) {
 
 // finish is called when the process has been reaped: it waits for the pipes' end, but not for strangers that hold them.
 func (h *hub) finish() {
+	close(h.ended)
 	done := make(chan struct{})
 	go func() { h.pumps.Wait(); close(done) }()
 	select {
@@ -204,6 +231,10 @@ func (h *hub) endStreams() {
 // told (ack) only when it is registered: whoever starts the process after that misses nothing.
 func (h *hub) attach(conn *net.UnixConn, early io.Reader, w shim.Which) {
 	c := newClient(conn, w, h.spoolDir())
+	c.hold = h.exec
+	if h.strict != nil {
+		h.strict(c)
+	}
 	h.mu.Lock()
 	if w.Replay && h.io.Log.Driver != logs.None && h.io.LogPath != "" {
 		h.replay(c)
@@ -237,11 +268,7 @@ func (h *hub) input(c *client, early io.Reader) {
 	for {
 		n, err := early.Read(buf)
 		if n > 0 && c.which.Stdin {
-			h.in.Lock()
-			if h.in.f != nil {
-				_, _ = h.in.f.Write(buf[:n]) // a process that closed its stdin: the bytes go nowhere
-			}
-			h.in.Unlock()
+			h.toStdin(buf[:n])
 		}
 		if err == nil {
 			continue
@@ -253,7 +280,9 @@ func (h *hub) input(c *client, early io.Reader) {
 		switch {
 		case !c.which.Stdin || !h.io.Stdin:
 		case h.io.StdinOnce && !h.io.TTY:
+			h.turn <- struct{}{} // what another client is writing goes first
 			h.closeStdin()
+			<-h.turn
 		default:
 			c.cut() // the session ends, stdin stays open
 		}
@@ -261,6 +290,19 @@ func (h *hub) input(c *client, early io.Reader) {
 	}
 }
 
+// toStdin writes one piece; a process that does not read holds its writers, but not who ends it.
+func (h *hub) toStdin(b []byte) {
+	h.turn <- struct{}{}
+	defer func() { <-h.turn }()
+	h.in.Lock()
+	f := h.in.f
+	h.in.Unlock()
+	if f != nil {
+		_, _ = f.Write(b) // a process that closed its stdin, or has ended: the bytes go nowhere
+	}
+}
+
+// closeStdin also ends a write that waits for the process.
 func (h *hub) closeStdin() {
 	h.in.Lock()
 	defer h.in.Unlock()

@@ -204,6 +204,7 @@ func (t *task) process(exec string) (*process, error) {
 
 func (t *task) addExec(id string, spec *shim.ExecSpec) error {
 	h := newHub(shim.IO{TTY: spec.Process.Terminal, Stdin: spec.Stdin, StdinOnce: true}, nil)
+	h.exec = true
 	p := &process{hub: h, spec: spec, exited: make(chan struct{})}
 	t.mu.Lock()
 	defer t.mu.Unlock()
