@@ -37,7 +37,7 @@ type client struct {
 	queue  []byte
 	spool  *os.File
 	r, w   int64 // read and write positions in spool
-	busy   bool  // run is writing what it took out of queue or spool
+	busy   bool  // run is writing what it took out of queue or spool, or has not begun: nothing may go before the ack
 	freed  int64 // of the spool, from its beginning
 	moved  int64 // bytes taken from queue and spool, ever
 	ending bool
@@ -48,7 +48,7 @@ type client struct {
 var queues = sync.Pool{New: func() any { b := make([]byte, 0, maxQueue); return &b }}
 
 func newClient(conn *net.UnixConn, w shim.Which, dir string) *client {
-	c := &client{conn: conn, which: w, dir: dir, room: maxSpool, patience: patience}
+	c := &client{conn: conn, which: w, dir: dir, room: maxSpool, patience: patience, busy: true}
 	c.ready.L = &c.mu
 	return c
 }
@@ -183,6 +183,9 @@ func (c *client) run() {
 			_ = c.spool.Close() // unlinked already
 		}
 	}()
+	c.mu.Lock()
+	c.busy = false
+	c.mu.Unlock()
 	for {
 		c.mu.Lock()
 		for len(c.queue) == 0 && c.spool == nil && !c.ending && !c.dead {

@@ -22,8 +22,8 @@ func attached(t *testing.T, h *hub, w shim.Which) *net.UnixConn {
 	client, conn := pair(t)
 	go h.attach(conn, conn, w)
 	got := make([]byte, len(ack))
-	if _, err := io.ReadFull(client, got); err != nil {
-		t.Fatal(err)
+	if _, err := io.ReadFull(client, got); err != nil || !bytes.Equal(got, ack) {
+		t.Fatalf("%q, %v", got, err)
 	}
 	t.Cleanup(func() { _ = client.Close() })
 	return client
@@ -136,6 +136,25 @@ func TestStdinThatNobodyReadsDoesNotKeepTheProcessFromEnding(t *testing.T) {
 	done := make(chan struct{})
 	go func() { h.finish(); h.endStreams(); close(done) }()
 	soon(t, done, "the process cannot end")
+}
+
+func TestNothingGoesBeforeTheAck(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "log")
+	w, err := logs.OpenWriter(logs.Config{}, path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	h := newHub(shim.IO{LogPath: path}, w)
+	h.output(logs.Stdout, []byte("old\npart"))
+	client := attached(t, h, shim.Which{Stdout: true, Replay: true}) // fails unless the ack is first
+	h.output(logs.Stdout, []byte("ial\n"))
+	h.finish()
+	h.endStreams()
+	b, err := io.ReadAll(client)
+	want := string(h.frame(logs.Stdout, []byte("old\n"))) + string(h.frame(logs.Stdout, []byte("part"))) + string(h.frame(logs.Stdout, []byte("ial\n")))
+	if err != nil || string(b) != want {
+		t.Fatalf("%q, %v", b, err)
+	}
 }
 
 func openFiles(t *testing.T) int {
