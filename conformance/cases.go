@@ -12,6 +12,7 @@ func Cases() []Case {
 		basics(),
 		execs(),
 		logDrivers(),
+		crowd(),
 		stories(),
 		sharing(),
 		health(),
