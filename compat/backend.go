@@ -101,6 +101,7 @@ type volumes interface {
 	Get(name string) (*volume.Volume, error)
 	List() ([]*volume.Volume, error)
 	Size(v *volume.Volume) int64
+	Users(name string) int
 	Remove(ctx context.Context, name string, force bool) error
 	Prune(ctx context.Context, want func(*volume.Volume) bool) (names []string, bytes int64, err error)
 }

@@ -5,11 +5,9 @@ import (
 	"time"
 
 	api "github.com/docker/docker/api/types/container"
-	volapi "github.com/docker/docker/api/types/volume"
 
 	"github.com/berthd/berth/compat/wire"
 	"github.com/berthd/berth/engine/container"
-	"github.com/berthd/berth/engine/volume"
 )
 
 func (s *Server) containerTop(c *Ctx) (any, error) {
@@ -59,23 +57,4 @@ func (s *Server) containerPrune(c *Ctx) (any, error) {
 // pruneLabels applies the filters label and label!.
 func pruneLabels(f wire.Filters, labels map[string]string) bool {
 	return wire.Labels(f["label"], labels) && (len(f["label!"]) == 0 || !wire.Labels(f["label!"], labels))
-}
-
-// volumePrune removes unused volumes; since API 1.42 only anonymous ones unless all is asked.
-func (s *Server) volumePrune(c *Ctx) (any, error) {
-	f, err := wire.ParseFilters(c.query.Get("filters"), "label", "label!", "all")
-	if err != nil {
-		return nil, err
-	}
-	all := wire.PrunesNamedVolumes(c.version)
-	for _, v := range f["all"] {
-		all = all || wire.Bool(v)
-	}
-	names, bytes, err := s.Volumes.Prune(c.Context(), func(v *volume.Volume) bool {
-		return (all || v.Anonymous) && pruneLabels(f, v.Labels)
-	})
-	if err != nil {
-		return nil, err
-	}
-	return volapi.PruneReport{VolumesDeleted: append([]string{}, names...), SpaceReclaimed: uint64(bytes)}, nil
 }

@@ -13,7 +13,6 @@ var notYet = []string{
 	"POST /networks/{id...}/connect",
 	"POST /networks/{id...}/disconnect",
 	"POST /networks/prune",
-	"PUT /volumes/{name...}",
 	"GET /plugins/privileges",
 	"POST /plugins/pull",
 	"GET /plugins/{name...}/json",
@@ -77,8 +76,12 @@ func pending() []route {
 			case "POST /swarm/init", "POST /swarm/join":
 				return nil, wire.NotYet(op)
 			}
-			return nil, wire.Unavailable(`This node is not a swarm manager. Use "docker swarm init" or "docker swarm join" to connect this node to swarm and try again.`)
+			return nil, noManager()
 		})
 	}
 	return out
+}
+
+func noManager() error {
+	return wire.Unavailable(`This node is not a swarm manager. Use "docker swarm init" or "docker swarm join" to connect this node to swarm and try again.`)
 }

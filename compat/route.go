@@ -165,6 +165,7 @@ var routes = append([]route{
 	{method: post, pattern: "/volumes/create", success: 201, handler: (*Server).volumeCreate},
 	{method: post, pattern: "/volumes/prune", success: 200, handler: (*Server).volumePrune, min: 25},
 	{method: get, pattern: "/volumes/{name...}", success: 200, handler: (*Server).volumeInspect},
+	{method: put, pattern: "/volumes/{name...}", success: 200, handler: (*Server).volumeUpdate, min: 42},
 	{method: del, pattern: "/volumes/{name...}", success: 204, handler: (*Server).volumeRemove},
 
 	{method: get, pattern: "/plugins", success: 200, handler: func(*Server, *Ctx) (any, error) { return []any{}, nil }},
@@ -174,7 +175,7 @@ var routed = newTable(routes)
 
 // floors are the minor API versions below which operations that are not served yet, or by no one but a swarm, do not exist.
 var floors = map[string]int{
-	"POST /networks/prune": 25, "PUT /volumes/{name...}": 42, "POST /plugins/{name...}/upgrade": 26,
+	"POST /networks/prune": 25, "POST /plugins/{name...}/upgrade": 26,
 	"GET /secrets": 25, "POST /secrets/create": 25, "GET /secrets/{id}": 25, "DELETE /secrets/{id}": 25, "POST /secrets/{id}/update": 25,
 	"GET /configs": 30, "POST /configs/create": 30, "GET /configs/{id}": 30, "DELETE /configs/{id}": 30, "POST /configs/{id}/update": 30,
 }

@@ -9,12 +9,10 @@ import (
 
 	eventapi "github.com/docker/docker/api/types/events"
 	netapi "github.com/docker/docker/api/types/network"
-	volapi "github.com/docker/docker/api/types/volume"
 
 	"github.com/berthd/berth/compat/wire"
 	"github.com/berthd/berth/engine/event"
 	"github.com/berthd/berth/engine/network"
-	"github.com/berthd/berth/engine/volume"
 )
 
 func (s *Server) ping(c *Ctx) (any, error) {
@@ -119,54 +117,4 @@ func resource(name string, ep network.Endpoint) netapi.EndpointResource {
 		r.IPv4Address = ep.IPv4.String()
 	}
 	return r
-}
-
-func volumeOf(v *volume.Volume) *volapi.Volume {
-	return &volapi.Volume{Name: v.Name, Driver: v.Driver, Mountpoint: v.Mountpoint, CreatedAt: v.Created.UTC().Format("2006-01-02T15:04:05Z07:00"), Labels: v.Labels, Options: v.Options, Scope: "local"}
-}
-
-func (s *Server) volumeList(c *Ctx) (any, error) {
-	f, err := wire.ParseFilters(c.query.Get("filters"), "name", "driver", "label", "dangling")
-	if err != nil {
-		return nil, err
-	}
-	all, err := s.Volumes.List()
-	if err != nil {
-		return nil, err
-	}
-	out := volapi.ListResponse{Volumes: []*volapi.Volume{}}
-	for _, v := range all {
-		named := len(f["name"]) == 0 || slices.ContainsFunc(f["name"], func(p string) bool {
-			re, err := regexp.Compile(p)
-			return p == v.Name || err == nil && re.MatchString(v.Name)
-		})
-		if named && wire.Labels(f["label"], v.Labels) {
-			out.Volumes = append(out.Volumes, volumeOf(v))
-		}
-	}
-	return out, nil
-}
-
-func (s *Server) volumeCreate(c *Ctx) (any, error) {
-	var r volapi.CreateOptions
-	if err := c.decode(&r, true); err != nil {
-		return nil, err
-	}
-	v, err := s.Volumes.Create(c.Context(), volume.CreateOptions{Name: r.Name, Driver: r.Driver, Labels: r.Labels, Options: r.DriverOpts})
-	if err != nil {
-		return nil, err
-	}
-	return volumeOf(v), nil
-}
-
-func (s *Server) volumeInspect(c *Ctx) (any, error) {
-	v, err := s.Volumes.Get(c.Param("name"))
-	if err != nil {
-		return nil, err
-	}
-	return volumeOf(v), nil
-}
-
-func (s *Server) volumeRemove(c *Ctx) (any, error) {
-	return nil, s.Volumes.Remove(c.Context(), c.Param("name"), c.flag("force"))
 }

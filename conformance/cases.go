@@ -13,6 +13,7 @@ func Cases() []Case {
 		execs(),
 		logDrivers(),
 		crowd(),
+		storage(),
 		stories(),
 		sharing(),
 		health(),

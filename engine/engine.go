@@ -173,7 +173,7 @@ func Open(ctx context.Context, c Config) (_ *Engine, err error) {
 	if err := e.Containers.Recover(ctx, same); err != nil {
 		return nil, fmt.Errorf("recovery: %w", err)
 	}
-	return e, errors.Join(e.Volumes.Sweep(), e.shims.Warm())
+	return e, errors.Join(e.Volumes.Sweep(ctx), e.shims.Warm())
 }
 
 // found gives every runtime an absolute path: a bare name is looked up once, here, in this process's PATH.

@@ -80,10 +80,12 @@ func (m *Manager) Create(ctx context.Context, o CreateOptions) (_ ID, warnings [
 	defer func() {
 		if err != nil {
 			m.free(name)
+			m.d.Volumes.Release(string(id))
 			err = errors.Join(err, m.d.Images.RemoveRootfs(ctx, string(id)), m.dropAnonymous(ctx, spec.Storage.Points))
 		}
 	}()
-	if err := m.points(ctx, &spec); err != nil {
+	defer m.d.Volumes.Release(string(id))
+	if err := m.points(ctx, id, &spec); err != nil {
 		return "", nil, err
 	}
 	fsx.Step("create.volumes")

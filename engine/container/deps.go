@@ -48,7 +48,11 @@ type Networks interface {
 type Volumes interface {
 	Create(ctx context.Context, o volume.CreateOptions) (*volume.Volume, error)
 	Remove(ctx context.Context, name string, force bool) error
-	Populate(name, root, path string) error
+	Populate(ctx context.Context, name, root, path string) error
+	Mount(ctx context.Context, name, container string) error
+	Hold(ctx context.Context, name, container string) error
+	Unmount(ctx context.Context, name, container string) error
+	Release(holder string)
 	Keep(tx *store.Tx, name string) error
 }
 

@@ -23,7 +23,7 @@ func duplicate(dst string) error { return errkind.InvalidArgument("Duplicate mou
 
 // points turns the user's mounts into mount points and makes the volumes they name. After an error the anonymous volumes
 // made so far are among s.Storage.Points: the caller removes them.
-func (m *Manager) points(ctx context.Context, s *Spec) error {
+func (m *Manager) points(ctx context.Context, id ID, s *Spec) error {
 	s.Storage.Points = []MountPoint{}
 	for dst := range s.Storage.Tmpfs {
 		if !path.IsAbs(dst) {
@@ -41,7 +41,7 @@ func (m *Manager) points(ctx context.Context, s *Spec) error {
 			return duplicate(r.Target)
 		}
 		own[p.Destination] = true
-		return m.addPoint(ctx, s, r, p)
+		return m.addPoint(ctx, id, s, r, p)
 	}
 	for _, raw := range s.Storage.Binds {
 		r, mode, err := parseBind(raw, s.Storage.VolumeDriver)
@@ -65,6 +65,11 @@ func (m *Manager) points(ctx context.Context, s *Spec) error {
 	for _, p := range inherited {
 		if !own[p.Destination] { // the container's own mounts win
 			own[p.Destination] = true
+			if p.Type == "volume" { // the other container may be removed before this one is made
+				if _, err := m.d.Volumes.Create(ctx, volume.CreateOptions{Name: p.Name, Driver: p.Driver, Holder: string(id)}); err != nil {
+					return err
+				}
+			}
 			s.Storage.Points = append(s.Storage.Points, p)
 		}
 	}
@@ -75,7 +80,7 @@ func (m *Manager) points(ctx context.Context, s *Spec) error {
 		}
 		own[d] = true
 		r := MountRequest{Type: "volume", Target: d, Volume: &VolumeOptions{HasDriver: true, DriverName: s.Storage.VolumeDriver}}
-		if err := m.addPoint(ctx, s, r, r.point("")); err != nil {
+		if err := m.addPoint(ctx, id, s, r, r.point("")); err != nil {
 			return err
 		}
 		s.Storage.Points[len(s.Storage.Points)-1].Mode = ""
@@ -85,7 +90,7 @@ func (m *Manager) points(ctx context.Context, s *Spec) error {
 
 // addPoint completes one mount point: its volume is made, its image looked up, and a source around the engine's own
 // directory gets a propagation that cannot keep the engine's mounts busy.
-func (m *Manager) addPoint(ctx context.Context, s *Spec, r MountRequest, p MountPoint) error {
+func (m *Manager) addPoint(ctx context.Context, id ID, s *Spec, r MountRequest, p MountPoint) error {
 	switch p.Type {
 	case "bind":
 		if root := filepath.Dir(m.d.Root); strings.HasPrefix(p.Source, root) || strings.HasPrefix(root, p.Source) {
@@ -97,7 +102,7 @@ func (m *Manager) addPoint(ctx context.Context, s *Spec, r MountRequest, p Mount
 			}
 		}
 	case "volume":
-		o := volume.CreateOptions{Name: r.Source, Pending: r.Source == ""}
+		o := volume.CreateOptions{Name: r.Source, Pending: r.Source == "", Holder: string(id)}
 		if v := r.Volume; v != nil {
 			o.Driver, o.Options, o.Labels = v.DriverName, v.DriverOptions, v.Labels
 		}
@@ -178,7 +183,7 @@ func (m *Manager) populate(ctx context.Context, id ID, points []MountPoint, dir 
 		}
 	}
 	for _, p := range volumes {
-		if err := m.d.Volumes.Populate(p.Name, root, p.Destination); err != nil {
+		if err := m.d.Volumes.Populate(ctx, p.Name, root, p.Destination); err != nil {
 			return err
 		}
 	}
@@ -197,6 +202,38 @@ func makeDir(root, dir string) error {
 	}
 	if errors.Is(err, unix.ENOTDIR) {
 		return errkind.Internal("Cannot mkdir: %s is not a directory", dir)
+	}
+	return err
+}
+
+// mountVolumes makes the volumes of a container that starts ready. After an error unmountVolumes undoes what was done.
+func (m *Manager) mountVolumes(ctx context.Context, s *Snapshot) error {
+	for _, p := range s.Spec.Storage.Points {
+		if p.Type != "volume" {
+			continue
+		}
+		if err := m.d.Volumes.Mount(ctx, p.Name, string(s.ID)); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// holdVolumes notes the volumes of a container that runs already.
+func (m *Manager) holdVolumes(ctx context.Context, s *Snapshot) (err error) {
+	for _, p := range s.Spec.Storage.Points {
+		if p.Type == "volume" {
+			err = errors.Join(err, m.d.Volumes.Hold(ctx, p.Name, string(s.ID)))
+		}
+	}
+	return err
+}
+
+func (m *Manager) unmountVolumes(ctx context.Context, s *Snapshot) (err error) {
+	for _, p := range s.Spec.Storage.Points {
+		if p.Type == "volume" {
+			err = errors.Join(err, m.d.Volumes.Unmount(ctx, p.Name, string(s.ID)))
+		}
 	}
 	return err
 }

@@ -104,6 +104,7 @@ func (m *Manager) recoverOne(ctx context.Context, e *entry, sameBoot bool) bool 
 		}
 		if !errdefs.IsNotFound(err) {
 			m.d.Log.Warn("a shim does not answer; its container is left alone", "container", e.id, "error", err)
+			_ = m.holdVolumes(ctx, s) // it may use them
 			return false
 		}
 	}
@@ -126,6 +127,9 @@ func (m *Manager) adopt(ctx context.Context, e *entry, t shim.Task) bool {
 		return false
 	}
 	s := e.now.Load()
+	if err := m.holdVolumes(ctx, s); err != nil {
+		m.d.Log.Error("noting a container's volumes", "container", e.id, "error", err)
+	}
 	if st.Status == shim.StatusCreated {
 		m.failed(ctx, e, s, errors.New("the engine ended while the container was being started"))
 		return false

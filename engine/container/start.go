@@ -167,6 +167,9 @@ func (m *Manager) launch(ctx context.Context, e *entry, s *Snapshot) (shim.Task,
 	if err = errors.Join(err, n.err); err != nil {
 		return nil, err
 	}
+	if err := m.mountVolumes(ctx, s); err != nil {
+		return nil, err
+	}
 	points, err := m.resolvePoints(ctx, s, bundle)
 	if err != nil {
 		return nil, err
@@ -219,7 +222,7 @@ func (m *Manager) failed(ctx context.Context, e *entry, s *Snapshot, cause error
 	if t, err := m.d.Runtime.Reattach(ctx, string(e.id)); err == nil {
 		_, _ = t.Delete(ctx) // RemoveBundle below tells
 	}
-	err := errors.Join(m.d.Networks.Release(ctx, string(e.id), s.Endpoints), m.removeBundle(e))
+	err := errors.Join(m.d.Networks.Release(ctx, string(e.id), s.Endpoints), m.removeBundle(e), m.unmountVolumes(ctx, s))
 	if err != nil {
 		m.d.Log.Warn("undoing a failed start", "container", e.id, "error", err)
 	}
@@ -422,7 +425,7 @@ func (m *Manager) undo(e *entry, t shim.Task, before *Snapshot) {
 		_, err := t.Delete(ctx)
 		errs = append(errs, err)
 	}
-	errs = append(errs, m.d.Networks.Release(ctx, string(e.id), before.Endpoints), m.removeBundle(e))
+	errs = append(errs, m.d.Networks.Release(ctx, string(e.id), before.Endpoints), m.removeBundle(e), m.unmountVolumes(ctx, before))
 	fsx.Step("exit.undone")
 	if err := errors.Join(errs...); err != nil {
 		m.d.Log.Warn("cleaning up after an exit", "container", e.id, "error", err)

@@ -20,13 +20,9 @@ import (
 
 // Populate fills an empty volume with what an image has at the place where the volume is mounted: contents, owner and mode.
 // root is a mounted root file system that no process uses yet; a path that is not there changes nothing.
-func (m *Manager) Populate(name, root, path string) error {
+func (m *Manager) Populate(ctx context.Context, name, root, path string) (err error) {
 	v, err := m.Get(name)
 	if err != nil {
-		return err
-	}
-	have, err := os.ReadDir(v.Mountpoint)
-	if err != nil || len(have) > 0 {
 		return err
 	}
 	dir, err := unix.Open(root, unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
@@ -43,6 +39,23 @@ func (m *Manager) Populate(name, root, path string) error {
 		return fmt.Errorf("open %s: %w", path, err)
 	}
 	defer unix.Close(fd)
+	if v.mounts() {
+		p := m.place(name)
+		if err := p.acquire(ctx); err != nil {
+			return err
+		}
+		defer p.release()
+		if err := v.mount(); err != nil {
+			return err
+		}
+		if len(p.users) == 0 {
+			defer func() { err = errors.Join(err, v.unmount()) }()
+		}
+	}
+	have, err := os.ReadDir(v.Mountpoint)
+	if err != nil || len(have) > 0 {
+		return err
+	}
 	if err := contfs.CopyDir(v.Mountpoint, fmt.Sprintf("/proc/self/fd/%d", fd)); err != nil {
 		return fmt.Errorf("copy %s into volume %s: %w", path, name, err)
 	}
@@ -59,7 +72,8 @@ func (m *Manager) Prune(ctx context.Context, want func(*Volume) bool) (names []s
 		if ctx.Err() != nil {
 			return names, bytes, context.Cause(ctx)
 		}
-		if !want(v) || m.o.InUse != nil && len(m.o.InUse(v.Name)) > 0 {
+		// One with a file system of its own holds somebody else's data, as dockerd sees it.
+		if v.mounts() || !want(v) || m.Users(v.Name) > 0 {
 			continue
 		}
 		n := size(v.Mountpoint)
@@ -76,6 +90,14 @@ func (m *Manager) Prune(ctx context.Context, want func(*Volume) bool) (names []s
 		m.o.Publish(event.Event{Type: event.Volume, Action: "prune", Attributes: map[string]string{"reclaimed": strconv.FormatInt(bytes, 10)}, Time: time.Now().UTC()})
 	}
 	return names, bytes, err
+}
+
+// Users counts the containers that use a volume.
+func (m *Manager) Users(name string) int {
+	if m.o.InUse == nil {
+		return 0
+	}
+	return len(m.o.InUse(name))
 }
 
 // Size is what the files of a volume take, in bytes.

@@ -8,6 +8,7 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/berthd/berth/engine/event"
@@ -26,11 +27,21 @@ type Options struct {
 }
 
 // Manager owns the volumes of the local driver. Safe for concurrent use.
-type Manager struct{ o Options }
+type Manager struct {
+	o Options
+
+	mu struct {
+		sync.Mutex                     // keeps making and removing apart; held over rows, not over data
+		holds      map[string][]string // containers being made, by volume
+		places     map[string]*place
+	}
+}
 
 // Open prepares the directory.
 func Open(o Options) (*Manager, error) {
-	return &Manager{o}, fsx.MkdirAll("volume.root", o.Root, 0o701)
+	m := &Manager{o: o}
+	m.mu.holds, m.mu.places = map[string][]string{}, map[string]*place{}
+	return m, fsx.MkdirAll("volume.root", o.Root, 0o701)
 }
 
 // SetInUse tells where to ask which containers use a volume.
@@ -41,6 +52,8 @@ type CreateOptions struct {
 	Name, Driver    string
 	Labels, Options map[string]string
 	Pending         bool // only of volumes without a name; see Volume and Keep
+	// Holder is a container that is being made with the volume: until Release, nobody removes it.
+	Holder string
 }
 
 var validName = regexp.MustCompile(`^[a-zA-Z0-9][a-zA-Z0-9_.-]+$`)
@@ -61,9 +74,6 @@ func (m *Manager) Create(_ context.Context, o CreateOptions) (*Volume, error) {
 	if o.Driver != "" && o.Driver != "local" {
 		return nil, errkind.NotFound("create %s: error looking up volume plugin %s: plugin %q not found", o.Name, o.Driver, o.Driver)
 	}
-	for _, k := range slices.Sorted(maps.Keys(o.Options)) {
-		return nil, errkind.InvalidArgument("create %s: invalid option: %q", o.Name, k)
-	}
 	anonymous := o.Name == ""
 	if anonymous {
 		o.Name = ids.New()
@@ -76,8 +86,11 @@ func (m *Manager) Create(_ context.Context, o CreateOptions) (*Volume, error) {
 	if err := CheckName(o.Name); err != nil {
 		return nil, err
 	}
-	if v, err := m.Get(o.Name); err == nil {
+	if v := m.find(o); v != nil {
 		return v, nil
+	}
+	if err := checkOptions(o.Name, o.Options); err != nil {
+		return nil, err
 	}
 	v := &Volume{Name: o.Name, Driver: "local", Mountpoint: filepath.Join(m.o.Root, o.Name, "_data"), Created: time.Now().UTC(), Labels: o.Labels, Options: o.Options, Anonymous: anonymous, Pending: anonymous && o.Pending}
 	if err := fsx.MkdirAll("volume.dir", filepath.Dir(v.Mountpoint), 0o701); err != nil {
@@ -86,16 +99,35 @@ func (m *Manager) Create(_ context.Context, o CreateOptions) (*Volume, error) {
 	if err := fsx.MkdirAll("volume.data", v.Mountpoint, 0o755); err != nil {
 		return nil, err
 	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if had, err := m.Get(o.Name); err == nil { // somebody was faster
+		m.holdLocked(o)
+		return had, nil
+	}
 	if err := m.o.DB.Update(func(tx *store.Tx) error { return tx.Put(store.Volumes, v.Name, v) }); err != nil {
 		return nil, err
 	}
-	m.publish("create", v)
+	m.holdLocked(o)
+	m.event("create", v, map[string]string{"driver": v.Driver})
 	return v, nil
 }
 
-func (m *Manager) publish(action string, v *Volume) {
-	if m.o.Publish != nil {
-		m.o.Publish(event.Event{Type: event.Volume, Action: action, ID: v.Name, Attributes: map[string]string{"driver": v.Driver}, Time: time.Now().UTC()})
+// find returns the volume that has the name, and holds it; nil if there is none.
+func (m *Manager) find(o CreateOptions) *Volume {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	v, err := m.Get(o.Name)
+	if err != nil {
+		return nil
+	}
+	m.holdLocked(o)
+	return v
+}
+
+func (m *Manager) holdLocked(o CreateOptions) {
+	if o.Holder != "" {
+		m.mu.holds[o.Name] = append(m.mu.holds[o.Name], o.Holder)
 	}
 }
 
@@ -127,7 +159,7 @@ func (m *Manager) List() ([]*Volume, error) {
 }
 
 // Remove deletes a volume and its data. ErrConflict while containers use it, also if they are stopped.
-func (m *Manager) Remove(_ context.Context, name string, force bool) error {
+func (m *Manager) Remove(ctx context.Context, name string, force bool) error {
 	v, err := m.Get(name)
 	if err != nil {
 		if force {
@@ -135,16 +167,19 @@ func (m *Manager) Remove(_ context.Context, name string, force bool) error {
 		}
 		return err
 	}
-	if m.o.InUse != nil {
-		if users := m.o.InUse(name); len(users) > 0 {
-			return errkind.Conflict("remove %s: volume is in use - [%s]", name, strings.Join(users, ", "))
-		}
-	}
-	if err := m.o.DB.Update(func(tx *store.Tx) error { return tx.Delete(store.Volumes, name) }); err != nil {
+	p := m.place(name)
+	if err := p.acquire(ctx); err != nil {
 		return err
 	}
-	m.publish("destroy", v)
-	return fsx.RemoveAll("volume.remove", filepath.Join(m.o.Root, name))
+	defer p.release()
+	if err := m.forget(name); err != nil {
+		return err
+	}
+	if err := m.removeData(v); err != nil {
+		return err // no row: Sweep tries again
+	}
+	m.event("destroy", v, map[string]string{"driver": v.Driver})
+	return nil
 }
 
 // Keep ends the pending of a volume, in the transaction that writes the row of its container.
@@ -157,15 +192,39 @@ func (m *Manager) Keep(tx *store.Tx, name string) error {
 	return tx.Put(store.Volumes, name, v)
 }
 
-// Sweep removes volumes whose container never came to be, and directories that no row names. Before anything is created.
-func (m *Manager) Sweep() error {
+// forget deletes the row of a volume that nobody uses.
+func (m *Manager) forget(name string) error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	users := slices.Clone(m.mu.holds[name])
+	if m.o.InUse != nil {
+		users = append(m.o.InUse(name), users...)
+	}
+	if len(users) > 0 {
+		return errkind.Conflict("remove %s: volume is in use - [%s]", name, strings.Join(users, ", "))
+	}
+	delete(m.mu.places, name)
+	return m.o.DB.Update(func(tx *store.Tx) error { return tx.Delete(store.Volumes, name) })
+}
+
+// removeData removes a volume's directory; never what is mounted in it.
+func (m *Manager) removeData(v *Volume) error {
+	if err := v.unmount(); err != nil {
+		return err
+	}
+	return fsx.RemoveAll("volume.remove", filepath.Join(m.o.Root, v.Name))
+}
+
+// Sweep removes volumes whose container never came to be, directories that no row names, and mounts that no container uses.
+// Called when every use was noted, before anything is created.
+func (m *Manager) Sweep(ctx context.Context) error {
 	all, err := m.List()
 	if err != nil {
 		return err
 	}
 	for _, v := range all {
 		if v.Pending {
-			if err := m.Remove(context.Background(), v.Name, true); err != nil {
+			if err := m.Remove(ctx, v.Name, true); err != nil {
 				return err
 			}
 		}
@@ -175,10 +234,29 @@ func (m *Manager) Sweep() error {
 		return err
 	}
 	for _, e := range ents {
-		if _, err := m.Get(e.Name()); err != nil {
-			if err := fsx.RemoveAll("volume.sweep", filepath.Join(m.o.Root, e.Name())); err != nil {
+		v, err := m.Get(e.Name())
+		if err != nil {
+			v = &Volume{Name: e.Name(), Mountpoint: filepath.Join(m.o.Root, e.Name(), "_data")}
+			if err := m.removeData(v); err != nil {
 				return err
 			}
+			continue
+		}
+		if !v.mounts() {
+			continue
+		}
+		p := m.place(v.Name)
+		if err := p.acquire(ctx); err != nil {
+			return err
+		}
+		if len(p.users) == 0 {
+			err = v.unmount()
+		} else {
+			err = nil
+		}
+		p.release()
+		if err != nil {
+			return err
 		}
 	}
 	return nil

@@ -15,10 +15,10 @@ import (
 )
 
 const (
-	maxQueue = 1 << 20         // bytes in memory for each client
-	maxSpool = 4 << 30         // bytes on disk for each client
-	patience = 5 * time.Second // how long a client whose spool is full may read nothing before it is cut
-	punch    = 16 << 20        // the spool's room is given back in pieces of so many bytes
+	maxQueue       = 1 << 20         // bytes in memory for each client
+	maxSpool       = 4 << 30         // bytes on disk for each client
+	clientPatience = 5 * time.Second // how long a client whose spool is full may read nothing before it is cut
+	punch          = 16 << 20        // the spool's room is given back in pieces of so many bytes
 )
 
 // client is one attached connection. send never blocks: what does not fit into memory goes to an unlinked file, not into the
@@ -48,7 +48,7 @@ type client struct {
 var queues = sync.Pool{New: func() any { b := make([]byte, 0, maxQueue); return &b }}
 
 func newClient(conn *net.UnixConn, w shim.Which, dir string) *client {
-	c := &client{conn: conn, which: w, dir: dir, room: maxSpool, patience: patience, busy: true}
+	c := &client{conn: conn, which: w, dir: dir, room: maxSpool, patience: clientPatience, busy: true}
 	c.ready.L = &c.mu
 	return c
 }
