@@ -6,12 +6,12 @@ import (
 	"errors"
 	"fmt"
 
+	"github.com/containerd/errdefs"
 	api "github.com/docker/docker/api/types/container"
 
 	"github.com/berthd/berth/compat/stream"
 	"github.com/berthd/berth/compat/wire"
 	"github.com/berthd/berth/engine/container"
-	"github.com/berthd/berth/engine/shim"
 )
 
 func (s *Server) execCreate(c *Ctx) (any, error) {
@@ -58,8 +58,8 @@ func (s *Server) execStart(c *Ctx) (any, error) {
 	if r.Detach {
 		return nil, err
 	}
-	var se *shim.StartError
-	if err != nil && !errors.As(err, &se) && !errors.Is(err, container.ErrExecRan) {
+	// What can be told before the connection is taken over has a status; the rest travels in the stream, as clients expect.
+	if early := errdefs.IsNotFound(err) || errdefs.IsConflict(err); early && !errors.Is(err, container.ErrExecRan) {
 		return nil, err
 	}
 	general := "Api-Version: " + MaxVersion + "\r\nDocker-Experimental: false\r\nOstype: linux\r\nServer: Docker/" + s.Version + " (linux)\r\n"
@@ -76,7 +76,7 @@ func (s *Server) execStart(c *Ctx) (any, error) {
 		}
 		return stream.AppendFrame(nil, []byte(text+"\r\n"))
 	}
-	if err != nil { // the failure travels in the stream, as clients expect
+	if err != nil {
 		_, _ = conn.Write(say(err.Error())) // the client may be gone
 		_ = conn.Close()                    // as above
 		return nil, done

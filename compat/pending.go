@@ -15,12 +15,16 @@ var notYet = []string{
 	"POST /networks/prune",
 	"GET /plugins/privileges",
 	"POST /plugins/pull",
+	"POST /plugins/create",
+}
+
+// noPlugin lists what is asked about one managed plugin: there is none, since none can be installed yet.
+var noPlugin = []string{
 	"GET /plugins/{name...}/json",
 	"DELETE /plugins/{name...}",
 	"POST /plugins/{name...}/enable",
 	"POST /plugins/{name...}/disable",
 	"POST /plugins/{name...}/upgrade",
-	"POST /plugins/create",
 	"POST /plugins/{name...}/push",
 	"POST /plugins/{name...}/set",
 }
@@ -67,6 +71,9 @@ func pending() []route {
 	}
 	for _, op := range notYet {
 		add(op, func(*Server, *Ctx) (any, error) { return nil, wire.NotYet(op) })
+	}
+	for _, op := range noPlugin {
+		add(op, func(_ *Server, c *Ctx) (any, error) { return nil, wire.Missing("plugin %q not found", c.Param("name")) })
 	}
 	for _, op := range noSwarm {
 		add(op, func(*Server, *Ctx) (any, error) {

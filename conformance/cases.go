@@ -26,6 +26,7 @@ func Cases() []Case {
 		waits(),
 		hostConfig(),
 		builds(),
+		races(),
 		images(),
 		events(),
 	)

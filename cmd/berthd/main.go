@@ -75,6 +75,8 @@ func sweep(ctx context.Context, ec engine.Config) error {
 	if err != nil {
 		return err
 	}
+	// Containers that outlived a crash go first: while they run, their cgroups and links stay.
+	e.Containers.Shutdown(ctx)
 	err = e.Destroy(ctx)
 	e.Shutdown(context.WithoutCancel(ctx))
 	return err

@@ -37,3 +37,8 @@ func NotYet(op string) error {
 
 // Unavailable is an error of kind ErrUnavailable.
 func Unavailable(text string) error { return kindError{errors.New(text), errdefs.ErrUnavailable} }
+
+// Missing is an error of kind ErrNotFound with exactly this text.
+func Missing(format string, args ...any) error {
+	return kindError{fmt.Errorf(format, args...), errdefs.ErrNotFound}
+}

@@ -131,7 +131,11 @@ func (m *Manager) ExecStart(ctx context.Context, id string, o ExecStartOptions) 
 	m.publish(s, x.action("exec_start"), "execID", x.id)
 	st, err := m.runExec(context.WithoutCancel(ctx), x, t, s, o)
 	if err != nil {
-		m.endExec(x, failureCode(err))
+		code := failureCode(err)
+		if code == 128 {
+			code = 126 // dockerd's for every exec that could not begin
+		}
+		m.endExec(x, code)
 	}
 	return st, err
 }

@@ -7,6 +7,8 @@ import (
 	"strconv"
 	"sync"
 
+	"github.com/containerd/errdefs"
+
 	"github.com/berthd/berth/engine/internal/errkind"
 	"github.com/berthd/berth/engine/logs"
 	"github.com/berthd/berth/engine/logs/drivers"
@@ -97,21 +99,35 @@ func (m *Manager) Attach(ctx context.Context, ref string, o AttachOptions) (*Str
 	if !o.Live {
 		return st, nil // nothing but the log, which the caller reads
 	}
-	e.mu.Lock()
-	task := e.mu.task
-	if task == nil {
-		l := newLate(w)
-		e.mu.pending = append(e.mu.pending, l)
-		st.Stream = l
-	}
-	e.mu.Unlock()
-	if st.Stream == nil {
-		if st.Stream, err = task.Open(ctx, w); err != nil {
+	if task := e.attachable(); task != nil {
+		st.Stream, err = task.Open(ctx, w)
+		if err != nil && !errdefs.IsNotFound(err) {
 			return nil, err
 		}
 	}
+	if st.Stream == nil || err != nil { // it does not run, or not any more
+		l := newLate(w)
+		e.mu.Lock()
+		e.mu.pending = append(e.mu.pending, l)
+		e.mu.Unlock()
+		st.Stream = l
+	}
 	m.publish(s, "attach")
 	return st, nil
+}
+
+// attachable is the task whose streams a client can join; nil once its exit is committed, though it may still be cleaned up.
+func (e *entry) attachable() shim.Task {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if r := e.mu.run; r != nil {
+		select {
+		case <-r.exited:
+			return nil
+		default:
+		}
+	}
+	return e.mu.task
 }
 
 // LogReader is an open log. TTY says how its records are framed for clients.

@@ -26,11 +26,12 @@ type transcript struct {
 	unused []string // build arguments that no ARG asks for
 	next   int      // the first step that was not told yet
 	begun  map[digest.Digest]bool
+	cached map[digest.Digest]bool
 	failed string // the command that failed
 }
 
 func newTranscript(r *build.Request, f *dockerfile, report func(build.Progress)) *transcript {
-	t := &transcript{r: r, report: report, begun: map[digest.Digest]bool{}}
+	t := &transcript{r: r, report: report, begun: map[digest.Digest]bool{}, cached: map[digest.Digest]bool{}}
 	if f != nil {
 		t.steps, t.unused = f.steps, f.unused
 		t.tell(min(1, len(t.steps))) // from here on errors travel in the stream, as they always did
@@ -54,12 +55,12 @@ func (t *transcript) message(m *controlapi.StatusResponse) {
 		if v.Error != "" && !strings.Contains(v.Error, context.Canceled.Error()) { // those end because another failed
 			t.failed = what
 		}
-		if v.Started == nil || t.begun[v.Digest] {
-			continue
+		if v.Started != nil && !t.begun[v.Digest] {
+			t.begun[v.Digest] = true
+			t.upTo(what)
 		}
-		t.begun[v.Digest] = true
-		t.upTo(what)
-		if v.Cached && !strings.HasPrefix(what, "FROM ") {
+		if v.Cached && !t.cached[v.Digest] && !strings.HasPrefix(what, "FROM ") {
+			t.cached[v.Digest] = true
 			t.say(" ---> Using cache\n")
 		}
 	}
@@ -83,12 +84,21 @@ func (t *transcript) upTo(what string) {
 		t.say("\n")
 		return
 	}
-	for i := t.next; i < len(t.steps); i++ {
-		if same(t.steps[i], what) {
-			t.tell(i + 1)
-			return
+	for _, fits := range []func(step, name string) bool{same, alike} {
+		for i := t.next; i < len(t.steps); i++ {
+			if fits(t.steps[i], what) {
+				t.tell(i + 1)
+				return
+			}
 		}
 	}
+}
+
+// alike compares the instruction alone: variables are expanded in BuildKit's name.
+func alike(step, name string) bool {
+	a, _, _ := strings.Cut(step, " ")
+	b, _, _ := strings.Cut(name, " ")
+	return strings.EqualFold(a, b)
 }
 
 func (t *transcript) tell(end int) {
