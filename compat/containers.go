@@ -1,7 +1,6 @@
 package compat
 
 import (
-	"context"
 	"encoding/json"
 	"io"
 	"net/http"
@@ -180,7 +179,7 @@ func (s *Server) attach(c *Ctx, which shim.Which) (*container.Streams, *containe
 		}
 		o.Logs = false
 	}
-	st, err := s.Containers.Attach(context.WithoutCancel(c.Context()), ref, o)
+	st, err := s.Containers.Attach(c.Context(), ref, o)
 	return st, replay, err
 }
 
