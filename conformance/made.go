@@ -25,6 +25,7 @@ type made struct {
 var (
 	versioned = regexp.MustCompile(`^/v1\.\d+`)
 	tagPath   = regexp.MustCompile(`^/images/.+/tag$`)
+	imageID   = regexp.MustCompile(`sha256:[0-9a-f]{64}`)
 	loaded    = regexp.MustCompile(`Loaded image(?: ID)?: ([^\\"\s]+)`)
 )
 
@@ -41,9 +42,14 @@ func (m *made) note(method, target string, a *Answer) {
 	defer m.mu.Unlock()
 	word := func(key string) string { s, _ := a.JSON()[key].(string); return s }
 	q := u.Query()
+	// An image without a name is known by the id that the answer ends with.
 	image := func(repo, tag string) {
 		if repo == "" {
-			return
+			ids := imageID.FindAll(a.Body, -1)
+			if len(ids) == 0 {
+				return
+			}
+			repo, tag = string(ids[len(ids)-1]), ""
 		}
 		if tag != "" {
 			repo += ":" + tag
@@ -68,6 +74,9 @@ func (m *made) note(method, target string, a *Answer) {
 	case p == "/build":
 		for _, t := range q["t"] {
 			image(t, "")
+		}
+		if len(q["t"]) == 0 {
+			image("", "")
 		}
 	}
 }
