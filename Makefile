@@ -65,3 +65,8 @@ bench: setup-test build ## berth and dockerd side by side, ratios
 
 clean: stop
 	rm -rf bin $(RUN)
+
+.PHONY: networks
+test: networks
+networks: build ## published ports from a second host, foreign rules, a killed daemon
+	hack/networks $(RUN)/networks

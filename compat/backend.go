@@ -62,6 +62,8 @@ type containers interface {
 	Export(ctx context.Context, ref string, begin func() io.Writer) error
 	Commit(ctx context.Context, ref string, o container.CommitOptions) (string, error)
 	Changes(ctx context.Context, ref string) ([]container.Change, error)
+	Connect(ctx context.Context, network, ref string, a network.Attachment) error
+	Disconnect(ctx context.Context, network, ref string, force bool) error
 	LogPath(id container.ID) string
 	Dir(id container.ID) string
 }
@@ -94,6 +96,9 @@ type networks interface {
 	Get(ref string) (*network.Network, error)
 	List() []*network.Network
 	Containers(id network.ID) (map[string]network.Endpoint, error)
+	Create(ctx context.Context, o network.CreateOptions) (network.ID, error)
+	Remove(ctx context.Context, ref string) error
+	Prune(ctx context.Context, want func(*network.Network) bool) ([]string, error)
 }
 
 type volumes interface {

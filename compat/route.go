@@ -160,6 +160,11 @@ var routes = append([]route{
 	{method: get, pattern: "/networks", success: 200, handler: (*Server).networkList},
 	{method: get, pattern: "/networks/", success: 200, handler: (*Server).networkList},
 	{method: get, pattern: "/networks/{id...}", success: 200, handler: (*Server).networkInspect},
+	{method: post, pattern: "/networks/create", success: 201, handler: (*Server).networkCreate},
+	{method: post, pattern: "/networks/prune", success: 200, handler: (*Server).networkPrune, min: 25},
+	{method: post, pattern: "/networks/{id...}/connect", success: 200, handler: (*Server).networkConnect},
+	{method: post, pattern: "/networks/{id...}/disconnect", success: 200, handler: (*Server).networkDisconnect},
+	{method: del, pattern: "/networks/{id...}", success: 204, handler: (*Server).networkRemove},
 
 	{method: get, pattern: "/volumes", success: 200, handler: (*Server).volumeList},
 	{method: post, pattern: "/volumes/create", success: 201, handler: (*Server).volumeCreate},
@@ -175,7 +180,7 @@ var routed = newTable(routes)
 
 // floors are the minor API versions below which operations that are not served yet, or by no one but a swarm, do not exist.
 var floors = map[string]int{
-	"POST /networks/prune": 25, "POST /plugins/{name...}/upgrade": 26,
-	"GET /secrets": 25, "POST /secrets/create": 25, "GET /secrets/{id}": 25, "DELETE /secrets/{id}": 25, "POST /secrets/{id}/update": 25,
+	"POST /plugins/{name...}/upgrade": 26,
+	"GET /secrets":                    25, "POST /secrets/create": 25, "GET /secrets/{id}": 25, "DELETE /secrets/{id}": 25, "POST /secrets/{id}/update": 25,
 	"GET /configs": 30, "POST /configs/create": 30, "GET /configs/{id}": 30, "DELETE /configs/{id}": 30, "POST /configs/{id}/update": 30,
 }

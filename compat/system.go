@@ -3,16 +3,11 @@ package compat
 import (
 	"encoding/json"
 	"net/http"
-	"regexp"
-	"slices"
-	"strings"
 
 	eventapi "github.com/docker/docker/api/types/events"
-	netapi "github.com/docker/docker/api/types/network"
 
 	"github.com/berthd/berth/compat/wire"
 	"github.com/berthd/berth/engine/event"
-	"github.com/berthd/berth/engine/network"
 )
 
 func (s *Server) ping(c *Ctx) (any, error) {
@@ -66,55 +61,4 @@ func (s *Server) events(c *Ctx) (any, error) {
 		_ = rc.Flush() // as above
 	}
 	return nil, done
-}
-
-func (s *Server) networkList(c *Ctx) (any, error) {
-	f, err := wire.ParseFilters(c.query.Get("filters"), "name", "id", "driver", "label", "scope", "type", "dangling")
-	if err != nil {
-		return nil, err
-	}
-	in := func(list []string, ok func(string) bool) bool {
-		return len(list) == 0 || slices.ContainsFunc(list, ok)
-	}
-	out := []netapi.Inspect{}
-	for _, n := range s.Networks.List() {
-		if in(f["name"], func(v string) bool {
-			re, err := regexp.Compile(v)
-			return v == n.Name || err == nil && re.MatchString(n.Name)
-		}) &&
-			in(f["id"], func(v string) bool { return strings.HasPrefix(string(n.ID), v) }) && in(f["driver"], func(v string) bool { return v == n.Driver }) &&
-			in(f["type"], func(v string) bool { return v == "builtin" == n.Predefined }) && in(f["scope"], func(v string) bool { return v == "local" }) &&
-			wire.Labels(f["label"], n.Labels) {
-			out = append(out, wire.Network(n))
-		}
-	}
-	return out, nil
-}
-
-func (s *Server) networkInspect(c *Ctx) (any, error) {
-	n, err := s.Networks.Get(c.Param("id"))
-	if err != nil {
-		return nil, err
-	}
-	out := wire.Network(n)
-	eps, err := s.Networks.Containers(n.ID)
-	if err != nil {
-		return nil, err
-	}
-	for id, ep := range eps {
-		sn, err := s.Containers.Get(id)
-		if err != nil {
-			continue // gone meanwhile
-		}
-		out.Containers[id] = resource(sn.Name, ep)
-	}
-	return out, nil
-}
-
-func resource(name string, ep network.Endpoint) netapi.EndpointResource {
-	r := netapi.EndpointResource{Name: name, EndpointID: ep.ID, MacAddress: ep.MAC}
-	if ep.IPv4.IsValid() {
-		r.IPv4Address = ep.IPv4.String()
-	}
-	return r
 }

@@ -29,6 +29,9 @@ func Cases() []Case {
 		races(),
 		images(),
 		events(),
+		networks(),
+		endpoints(),
+		ports(),
 	)
 }
 

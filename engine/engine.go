@@ -122,8 +122,12 @@ func Open(ctx context.Context, c Config) (_ *Engine, err error) {
 	if err != nil {
 		return nil, fmt.Errorf("images: %w", err)
 	}
+	var pools []network.AddressPool
+	for _, p := range c.AddressPools {
+		pools = append(pools, network.AddressPool(p))
+	}
 	e.Networks, err = network.Open(network.Options{
-		DB: e.db, ExecRoot: c.ExecRoot, BridgeName: c.BridgeName, BridgeIP: c.BridgeIP, MTU: c.MTU, ICC: c.ICC, Masq: c.Masq, Firewall: c.Firewall, Forward: c.Forward,
+		DB: e.db, ExecRoot: c.ExecRoot, HostID: e.ID, Pools: pools, BridgeName: c.BridgeName, BridgeIP: c.BridgeIP, MTU: c.MTU, ICC: c.ICC, Masq: c.Masq, Firewall: c.Firewall, Forward: c.Forward,
 		Publish: e.Events.Publish, Log: c.Log.With("component", "network"),
 	})
 	if err != nil {

@@ -16,6 +16,7 @@ var floors = map[string]int{
 	"engine/event": 1, "engine/logs": 1, "engine/logs/drivers": 1,
 	"engine/image/registry": 2, "engine/network/firewall": 2, "engine/image": 2, "engine/network": 2, "engine/volume": 2, "engine/shim": 2,
 	"engine/shim/internal/proc": 1, "engine/shim/libct": 2, "engine/shim/fastinit": 2, "engine/shim/ocicli": 2, "engine/shim/server": 2,
+	"engine/network/bridge": 2, "engine/network/dns": 2,
 	"engine/container": 3, "engine/build": 3, "engine/oci": 4, "engine/build/buildkit": 4, "engine": 5,
 	"compat/wire": 6, "compat/stream": 6, "compat": 6,
 	"engine/enginetest": 8, "engine/crashtest": 9, // for tests alone

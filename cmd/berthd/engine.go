@@ -1,7 +1,6 @@
 package main
 
 import (
-	"errors"
 	"fmt"
 	"log/slog"
 	"maps"
@@ -17,19 +16,8 @@ import (
 	"github.com/berthd/berth/engine/shim"
 )
 
-// notWired names the options that the engine cannot honour yet: they are refused rather than forgotten.
-func notWired(c *config.Config) error {
-	if len(c.Pools) > 0 {
-		return errors.New("the option default-address-pools is known but not supported yet")
-	}
-	return nil
-}
-
 // engineConfig turns options into the engine's plain values.
 func engineConfig(c *config.Config, log *slog.Logger) (engine.Config, error) {
-	if err := notWired(c); err != nil {
-		return engine.Config{}, err
-	}
 	self, err := os.Executable()
 	if err != nil {
 		return engine.Config{}, err

@@ -1,7 +1,6 @@
 package wire
 
 import (
-	"net/netip"
 	"os"
 	"strings"
 	"time"
@@ -9,7 +8,6 @@ import (
 	"github.com/docker/docker/api/types/blkiodev"
 	"github.com/docker/docker/api/types/container"
 	"github.com/docker/docker/api/types/mount"
-	"github.com/docker/docker/api/types/network"
 	"github.com/docker/docker/api/types/strslice"
 	"github.com/docker/go-connections/nat"
 	"github.com/docker/go-units"
@@ -78,24 +76,12 @@ func ToSpec(r *container.CreateRequest, platform string) (*domain.Spec, error) {
 	}
 	if r.NetworkingConfig != nil {
 		for name, e := range r.NetworkingConfig.EndpointsConfig {
-			if e == nil {
-				e = &network.EndpointSettings{}
-			}
 			if name == "default" {
 				name = dnet.Bridge
 			}
-			a := dnet.Attachment{Links: e.Links, Aliases: e.Aliases, MAC: e.MacAddress, DriverOpts: e.DriverOpts, GwPriority: e.GwPriority}
-			if e.IPAMConfig != nil {
-				a.HasIPAM = true
-				a.IPv4, _ = netip.ParseAddr(e.IPAMConfig.IPv4Address)
-				a.IPv6, _ = netip.ParseAddr(e.IPAMConfig.IPv6Address)
-				for _, l := range e.IPAMConfig.LinkLocalIPs {
-					ip, err := netip.ParseAddr(l)
-					if err != nil {
-						return nil, Invalid("invalid link-local IP address: %s", l)
-					}
-					a.LinkLocal = append(a.LinkLocal, ip)
-				}
+			a, err := Attachment(e)
+			if err != nil {
+				return nil, err
 			}
 			s.Network.Attachments[name] = a
 		}

@@ -30,6 +30,16 @@ func Forbidden(format string, args ...any) error {
 	return kindError{fmt.Errorf(format, args...), errdefs.ErrPermissionDenied}
 }
 
+// NotFound is an error of kind ErrNotFound with exactly this text.
+func NotFound(format string, args ...any) error {
+	return kindError{fmt.Errorf(format, args...), errdefs.ErrNotFound}
+}
+
+// Internal is an error of kind ErrInternal: where dockerd itself says 500 to a client's mistake.
+func Internal(format string, args ...any) error {
+	return kindError{fmt.Errorf(format, args...), errdefs.ErrInternal}
+}
+
 // NotYet is the answer of an operation that is not there yet.
 func NotYet(op string) error {
 	return kindError{fmt.Errorf("%s is not implemented yet", op), errdefs.ErrNotImplemented}

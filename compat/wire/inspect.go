@@ -2,24 +2,18 @@ package wire
 
 import (
 	"fmt"
-	"maps"
-	"net/netip"
 	"slices"
-	"strconv"
 	"strings"
 	"time"
 
 	"github.com/docker/docker/api/types/container"
 	"github.com/docker/docker/api/types/mount"
-	"github.com/docker/docker/api/types/network"
 	"github.com/docker/docker/api/types/storage"
-	"github.com/docker/go-connections/nat"
 	"github.com/docker/go-units"
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	domain "github.com/berthd/berth/engine/container"
-	dnet "github.com/berthd/berth/engine/network"
 )
 
 // Facts are what an inspect shows beside the snapshot itself.
@@ -106,77 +100,6 @@ func mounts(s *domain.Snapshot, list bool) []container.MountPoint {
 	return out
 }
 
-func addr(a netip.Addr) string {
-	if !a.IsValid() {
-		return ""
-	}
-	return a.String()
-}
-
-// networks shows what the user asked for and, while it runs, what came of it.
-func networks(s *domain.Snapshot) map[string]*network.EndpointSettings {
-	out := map[string]*network.EndpointSettings{}
-	mode := s.Spec.Network.Mode
-	if strings.HasPrefix(mode, "container:") {
-		return out
-	}
-	names := slices.Collect(maps.Keys(s.Spec.Network.Attachments))
-	if !slices.Contains(names, mode) {
-		names = append(names, mode)
-	}
-	for _, n := range names {
-		a := s.Spec.Network.Attachments[n]
-		e := &network.EndpointSettings{Links: a.Links, Aliases: a.Aliases, MacAddress: a.MAC, DriverOpts: a.DriverOpts, GwPriority: a.GwPriority}
-		if a.HasIPAM {
-			e.IPAMConfig = &network.EndpointIPAMConfig{IPv4Address: addr(a.IPv4), IPv6Address: addr(a.IPv6)}
-			for _, l := range a.LinkLocal {
-				e.IPAMConfig.LinkLocalIPs = append(e.IPAMConfig.LinkLocalIPs, l.String())
-			}
-		}
-		for _, ep := range s.Endpoints {
-			if ep.Name == n {
-				e.NetworkID, e.EndpointID, e.Gateway, e.MacAddress = string(ep.Network), ep.ID, addr(ep.Gateway4), ep.MAC
-				if ep.IPv4.IsValid() {
-					e.IPAddress, e.IPPrefixLen = ep.IPv4.Addr().String(), ep.IPv4.Bits()
-				}
-			}
-		}
-		out[n] = e
-	}
-	return out
-}
-
-// InNetwork reports whether a container belongs to a network whose name or id is v or begins with it.
-func InNetwork(s *domain.Snapshot, v string) bool {
-	for name, e := range networks(s) {
-		if strings.HasPrefix(name, v) || e.NetworkID != "" && strings.HasPrefix(e.NetworkID, v) {
-			return true
-		}
-	}
-	return false
-}
-
-func networkSettings(s *domain.Snapshot) *container.NetworkSettings {
-	n := &container.NetworkSettings{Networks: networks(s)}
-	n.Ports = nat.PortMap{}
-	if s.State.Phase.Live() {
-		for p := range s.Spec.Network.ExposedPorts {
-			n.Ports[nat.Port(p)] = nil
-		}
-	}
-	n.SandboxID = s.State.SandboxID
-	for _, ep := range s.Endpoints {
-		for _, p := range ep.Ports {
-			k := nat.Port(fmt.Sprintf("%d/%s", p.Container.Number, p.Container.Proto))
-			n.Ports[k] = append(n.Ports[k], nat.PortBinding{HostIP: p.HostIP.String(), HostPort: strconv.Itoa(int(p.HostPort))})
-		}
-		if ep.Name == dnet.Bridge && ep.IPv4.IsValid() {
-			n.EndpointID, n.Gateway, n.IPAddress, n.IPPrefixLen, n.MacAddress = ep.ID, addr(ep.Gateway4), ep.IPv4.Addr().String(), ep.IPv4.Bits(), ep.MAC
-		}
-	}
-	return n
-}
-
 // Summary is the short form of a container. image is the name to show, names are further ones from links.
 func Summary(s *domain.Snapshot, image string, names []string, now time.Time) container.Summary {
 	c := container.Summary{
@@ -197,29 +120,6 @@ func command(argv []string) string {
 		}
 	}
 	return strings.Join(out, " ")
-}
-
-// Ports are the ports of a running container, published ones first.
-func Ports(s *domain.Snapshot) []container.Port {
-	out := []container.Port{}
-	if !s.State.Phase.Live() {
-		return out
-	}
-	published := map[string]bool{}
-	for _, ep := range s.Endpoints {
-		for _, p := range ep.Ports {
-			published[fmt.Sprintf("%d/%s", p.Container.Number, p.Container.Proto)] = true
-			out = append(out, container.Port{IP: p.HostIP.String(), PrivatePort: p.Container.Number, PublicPort: p.HostPort, Type: string(p.Container.Proto)})
-		}
-	}
-	for _, k := range slices.Sorted(maps.Keys(s.Spec.Network.ExposedPorts)) {
-		if !published[k] {
-			num, proto, _ := strings.Cut(k, "/")
-			n, _ := strconv.ParseUint(num, 10, 16)
-			out = append(out, container.Port{PrivatePort: uint16(n), Type: proto})
-		}
-	}
-	return out
 }
 
 // Status is the sentence that lists show.
@@ -248,16 +148,4 @@ func Status(s *domain.Snapshot, now time.Time) string {
 		return "Created"
 	}
 	return fmt.Sprintf("Exited (%d) %s ago", s.State.ExitCode(), ago(s.State.FinishedAt))
-}
-
-// Network is the form of a network in lists; inspect adds the containers.
-func Network(n *dnet.Network) network.Inspect {
-	out := network.Inspect{
-		Name: n.Name, ID: string(n.ID), Created: n.Created, Scope: "local", Driver: n.Driver, EnableIPv4: n.EnableIPv4, EnableIPv6: n.EnableIPv6, Internal: n.Internal,
-		Attachable: n.Attachable, Options: n.Options, Labels: n.Labels, IPAM: network.IPAM{Driver: n.IPAM.Driver, Options: n.IPAM.Options}, Containers: map[string]network.EndpointResource{},
-	}
-	for _, p := range n.IPAM.Pools {
-		out.IPAM.Config = append(out.IPAM.Config, network.IPAMConfig{Subnet: p.Subnet.String(), Gateway: addr(p.Gateway)})
-	}
-	return out
 }

@@ -108,7 +108,7 @@ func (m *Manager) checkHost(s *Spec) error {
 		}
 		return errkind.Internal("--storage-opt is supported only for overlay over xfs with 'pquota' mount option")
 	}
-	if _, err := intent(s); err != nil {
+	if _, err := m.intent(s); err != nil {
 		return err
 	}
 	if _, ok := m.d.Defaults.Runtimes[s.Runtime]; !ok && s.Runtime != builtinRuntime {

@@ -71,6 +71,11 @@ func (m *Manager) Create(ctx context.Context, o CreateOptions) (_ ID, warnings [
 			}
 		}
 	}
+	notes, err := m.attach(&spec)
+	if err != nil {
+		return "", nil, err
+	}
+	warnings = append(warnings, notes...)
 	if o.Name == "" {
 		name = m.reserveGenerated(id)
 	} else if err := m.reserve(name, id); err != nil {
@@ -154,8 +159,15 @@ func platform(p string) (*ocispec.Platform, error) {
 var platformPart = regexp.MustCompile(`^[A-Za-z0-9_.-]+$`)
 
 // intent is what a container asks of the network, numbers parsed.
-func intent(s *Spec) (network.Intent, error) {
-	in := network.Intent{Mode: s.Network.Mode, Attachments: s.Network.Attachments, PublishAll: s.Network.PublishAll, Disabled: s.Network.Disabled}
+func (m *Manager) intent(s *Spec) (network.Intent, error) {
+	in := network.Intent{
+		Mode: s.Network.Mode, Attachments: s.Network.Attachments, PublishAll: s.Network.PublishAll, Disabled: s.Network.Disabled, Hostname: s.Hostname, DNS: s.Network.DNS,
+	}
+	if len(in.DNS) == 0 {
+		in.DNS = m.d.Defaults.DNS
+	}
+	in.Attachments = m.namedLinks(s)
+	in.Ndots = saysNdots(s.Network.DNSOptions) || len(s.Network.DNSOptions) == 0 && saysNdots(m.d.Defaults.DNSOptions)
 	exposed := maps.Clone(s.Network.ExposedPorts)
 	if exposed == nil {
 		exposed = map[string]struct{}{}

@@ -40,7 +40,7 @@ func TestMergeWithTheImage(t *testing.T) {
 
 func TestPortRequests(t *testing.T) {
 	s := &Spec{Network: NetworkSpec{PortBindings: map[string][]PortBinding{"80/tcp": {{HostPort: "8000-8010"}}, "53/udp": {{HostIP: "127.0.0.1", HostPort: "53"}}}}}
-	in, err := intent(s)
+	in, err := (&Manager{}).intent(s)
 	if err != nil || len(in.Publish) != 2 {
 		t.Fatalf("%+v, %v", in, err)
 	}
@@ -49,7 +49,7 @@ func TestPortRequests(t *testing.T) {
 	}
 	for _, bad := range []string{"x", "9-8", "70000", "-1"} {
 		s.Network.PortBindings = map[string][]PortBinding{"80/tcp": {{HostPort: bad}}}
-		if _, err := intent(s); err == nil {
+		if _, err := (&Manager{}).intent(s); err == nil {
 			t.Errorf("host port %q was accepted", bad)
 		}
 	}

@@ -40,6 +40,14 @@ type Networks interface {
 	Apply(ctx context.Context, id string, eps []network.Endpoint) (*network.Sandbox, error)
 	Release(ctx context.Context, id string, eps []network.Endpoint) error
 	Forget(tx *store.Tx, id string) error
+	Check(n *network.Network, a network.Attachment) error
+	PlanConnect(tx *store.Tx, id, name string, in network.Intent, n *network.Network, eps []network.Endpoint, d network.Draw) ([]network.Endpoint, error)
+	PlanDisconnect(tx *store.Tx, id string, n *network.Network, eps []network.Endpoint) ([]network.Endpoint, error)
+	PlanReturn(tx *store.Tx, id string, from, to []network.Endpoint) error
+	Change(ctx context.Context, id string, before, after []network.Endpoint) error
+	HostGateway() string
+	Rename(tx *store.Tx, id, to string, eps []network.Endpoint) ([]network.Endpoint, error)
+	Renamed(id string, eps []network.Endpoint)
 	Event(action, id string, eps []network.Endpoint)
 	Reconcile(ctx context.Context, live func(id string) bool) error
 }

@@ -281,7 +281,12 @@ func (m *Manager) Rename(ctx context.Context, ref, name string) error {
 	if err := m.reserve(name, e.id); err != nil {
 		return fmt.Errorf("Error when allocating new name: %w", err) //nolint:staticcheck // clients match the text
 	}
-	s, err := m.change(e, func(s *Snapshot) error { s.Name = name; return nil }, func(tx *store.Tx, _ *Snapshot) error {
+	s, err := m.change(e, func(s *Snapshot) error { s.Name = name; return nil }, func(tx *store.Tx, s *Snapshot) error {
+		var err error
+		if s.Endpoints, err = m.d.Networks.Rename(tx, string(e.id), name, s.Endpoints); err != nil {
+			return err
+		}
+		s.Spec = found(s.Spec, s.Endpoints)
 		if err := tx.Delete(store.Names, old); err != nil {
 			return err
 		}
@@ -292,6 +297,9 @@ func (m *Manager) Rename(ctx context.Context, ref, name string) error {
 		return err
 	}
 	m.free(old)
+	if len(s.Endpoints) > 0 {
+		m.d.Networks.Renamed(string(e.id), s.Endpoints)
+	}
 	m.publish(s, "rename", "oldName", "/"+old)
 	return nil
 }

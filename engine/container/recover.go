@@ -137,7 +137,8 @@ func (m *Manager) adopt(ctx context.Context, e *entry, t shim.Task) bool {
 	if s.State.Phase == Starting {
 		if _, err := m.change(e, func(s *Snapshot) error {
 			p, err := s.State.next(trStarted)
-			s.State.Phase, s.State.Pid, s.State.StartedAt, s.State.SandboxID = p, st.Pid, time.Now().UTC(), string(e.id)
+			s.State.Phase, s.State.Pid, s.State.StartedAt = p, st.Pid, time.Now().UTC()
+			m.sandbox(s)
 			return err
 		}, nil); err != nil {
 			m.d.Log.Error("adopting a container", "container", e.id, "error", err)

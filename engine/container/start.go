@@ -7,7 +7,6 @@ import (
 	"os"
 	"path/filepath"
 	"strconv"
-	"strings"
 	"time"
 
 	"github.com/berthd/berth/engine/internal/errkind"
@@ -59,11 +58,11 @@ func (m *Manager) startHolding(ctx context.Context, e *entry, byUser bool) error
 	if last != nil {
 		<-last.clean // bounded: clean-up has deadlines of its own
 	}
-	in, err := intent(e.now.Load().Spec)
+	in, err := m.intent(e.now.Load().Spec)
 	if err != nil {
 		return err
 	}
-	draw := network.NewDraw()
+	draw := network.NewDraw(in)
 	s, err := m.change(e, func(s *Snapshot) error {
 		p, err := s.State.next(trStart)
 		if err != nil {
@@ -78,7 +77,8 @@ func (m *Manager) startHolding(ctx context.Context, e *entry, byUser bool) error
 	}, func(tx *store.Tx, s *Snapshot) error {
 		eps, err := m.d.Networks.Plan(tx, string(e.id), s.Name, in, draw)
 		s.Endpoints = eps
-		return err
+		s.Spec = found(s.Spec, eps)
+		return setup(err)
 	})
 	if err != nil {
 		m.note(e, err)
@@ -95,7 +95,7 @@ func (m *Manager) startHolding(ctx context.Context, e *entry, byUser bool) error
 	s, err = m.change(e, func(s *Snapshot) error {
 		p, err := s.State.next(trStarted)
 		s.State.Phase, s.State.Pid, s.State.StartedAt = p, task.Pid(), time.Now().UTC()
-		s.State.SandboxID = string(e.id)
+		m.sandbox(s)
 		s.State.Exit, s.State.Health = nil, freshHealth(s)
 		return err
 	}, nil)
@@ -146,7 +146,7 @@ func (m *Manager) launch(ctx context.Context, e *entry, s *Snapshot) (shim.Task,
 			return
 		}
 		sb, err := m.d.Networks.Apply(ctx, string(e.id), s.Endpoints)
-		nets <- netResult{sb, err}
+		nets <- netResult{sb, setup(err)}
 	}()
 	bundle := m.d.Runtime.BundleDir(string(e.id))
 	rootfs := filepath.Join(bundle, "rootfs")
@@ -270,82 +270,6 @@ func failureCode(err error) int {
 
 func (m *Manager) dir(id ID) string { return filepath.Join(m.d.Root, string(id)) }
 
-// files writes hostname, hosts and resolv.conf, or names those of the container whose network is shared.
-func (m *Manager) files(s *Snapshot, j joins) ([]File, error) {
-	owner := j.netOwner
-	dir := m.dir(s.ID)
-	if err := fsx.MkdirAll("container.dir", dir, 0o710); err != nil {
-		return nil, err
-	}
-	if owner != nil {
-		out := []File{}
-		for _, name := range []string{"hosts", "hostname", "resolv.conf"} {
-			out = append(out, File{filepath.Join(m.dir(owner.ID), name), "/etc/" + name})
-		}
-		return out, nil
-	}
-	hosts := "127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\nfe00::\tip6-localnet\nff00::\tip6-mcastprefix\nff02::1\tip6-allnodes\nff02::2\tip6-allrouters\n"
-	if s.Spec.Network.Mode == network.Host {
-		if b, err := os.ReadFile("/etc/hosts"); err == nil {
-			hosts = string(b)
-		}
-	}
-	gateway := ""
-	if n, err := m.d.Networks.Get(network.Bridge); err == nil && len(n.IPAM.Pools) > 0 {
-		gateway = n.IPAM.Pools[0].Gateway.String()
-	}
-	for _, h := range s.Spec.Network.ExtraHosts {
-		name, ip, _ := strings.Cut(h, ":")
-		if ip == hostGateway {
-			ip = gateway
-		}
-		hosts += ip + "\t" + name + "\n"
-	}
-	for _, l := range j.links {
-		hosts += l.hostsLine()
-	}
-	for _, ep := range s.Endpoints {
-		if ep.IPv4.IsValid() {
-			hosts += ep.IPv4.Addr().String() + "\t" + s.Spec.Hostname + "\n"
-		}
-	}
-	out := []File{}
-	for name, text := range map[string]string{"hosts": hosts, "hostname": s.Spec.Hostname + "\n", "resolv.conf": m.resolv(s.Spec)} {
-		p := filepath.Join(dir, name)
-		// Not durable on purpose: it is written anew at every start.
-		if err := os.WriteFile(p, []byte(text), 0o644); err != nil { //nolint:forbidigo // see above
-			return nil, err
-		}
-		out = append(out, File{p, "/etc/" + name})
-	}
-	return out, nil
-}
-
-func (m *Manager) resolv(s *Spec) string {
-	r := network.HostResolv()
-	pick := func(user, daemon, host []string) []string {
-		if len(user) > 0 {
-			return user
-		}
-		if len(daemon) > 0 {
-			return daemon
-		}
-		return host
-	}
-	d := m.d.Defaults
-	var b strings.Builder
-	for _, n := range pick(s.Network.DNS, d.DNS, r.Nameservers) {
-		b.WriteString("nameserver " + n + "\n")
-	}
-	if search := pick(s.Network.DNSSearch, d.DNSSearch, r.Search); len(search) > 0 && search[0] != "." {
-		b.WriteString("search " + strings.Join(search, " ") + "\n")
-	}
-	if o := pick(s.Network.DNSOptions, d.DNSOptions, r.Options); len(o) > 0 {
-		b.WriteString("options " + strings.Join(o, " ") + "\n")
-	}
-	return b.String()
-}
-
 // watch waits for the end of one life and carries it through.
 func (m *Manager) watch(e *entry, t shim.Task, r *run) {
 	defer m.wg.Done()
@@ -385,7 +309,7 @@ func (m *Manager) ended(e *entry, t shim.Task, r *run, exit shim.Exit) {
 		}
 		p, err := s.State.next(tr)
 		s.State.Phase, s.State.Pid, s.State.Exit, s.State.FinishedAt = p, 0, &exit, exit.At
-		s.State.SandboxID, s.Endpoints = "", nil
+		s.State.SandboxID, s.State.SandboxKey, s.Endpoints = "", "", nil
 		s.State.Health = unwatched(s.State.Health)
 		return err
 	}, func(tx *store.Tx, _ *Snapshot) error { return m.d.Networks.Forget(tx, string(e.id)) })

@@ -54,6 +54,7 @@ type State struct {
 	RemoveVolumes bool `json:",omitempty"` // of phase Removing: anonymous volumes go as well
 	Health        *Health
 	SandboxID     string // id of the network sandbox, "" when not running
+	SandboxKey    string // file that pins its namespace; "" when not running
 }
 
 // ExitCode is what inspect, list and wait show: of the last exit or of the failed start, 0 before either.

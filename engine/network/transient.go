@@ -10,11 +10,12 @@ import (
 // Attach gives something that is no container, such as a build step, a namespace with an endpoint on the default bridge. It is
 // swept like a container's after a crash: nobody claims its id then.
 func (m *Manager) Attach(ctx context.Context, id string) (path string, err error) {
-	draw := NewDraw()
+	in := Intent{Mode: Bridge, Attachments: map[string]Attachment{Bridge: {}}}
+	draw := NewDraw(in)
 	var eps []Endpoint
 	err = m.o.DB.Update(func(tx *store.Tx) error {
 		var err error
-		eps, err = m.Plan(tx, id, "build", Intent{Mode: Bridge}, draw)
+		eps, err = m.Plan(tx, id, "build", in, draw)
 		return err
 	})
 	if err != nil {

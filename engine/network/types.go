@@ -30,7 +30,16 @@ type Network struct {
 	Labels     map[string]string `json:"labels"`  // never nil
 	IPAM       IPAM              `json:"ipam"`
 	Predefined bool              `json:"predefined"`
+	ConfigOnly bool              `json:"configOnly"` // only a template for others
+	ConfigFrom string            `json:"configFrom"` // name of the template; "" = none
+	Template   []Pool            `json:"template"`   // of a ConfigOnly network: the addressing as given
 }
+
+// Drivers.
+const (
+	Macvlan = "macvlan"
+	Ipvlan  = "ipvlan"
+)
 
 // IPAM is the addressing of a network.
 type IPAM struct {
@@ -45,6 +54,7 @@ type Pool struct {
 	Range   netip.Prefix          `json:"range"`   // invalid: whole subnet
 	Gateway netip.Addr            `json:"gateway"` // the bridge's own address
 	Aux     map[string]netip.Addr `json:"aux"`
+	Given   bool                  `json:"given"` // the user named the subnet, so static addresses are allowed
 }
 
 // Endpoint is one container's place in one network. Addresses are invalid (zero) until planned.
@@ -58,8 +68,16 @@ type Endpoint struct {
 	Gateway6  netip.Addr   `json:"gateway6"`
 	MAC       string       `json:"mac"` // aa:bb:cc:dd:ee:ff
 	Interface string       `json:"interface"`
-	Ports     []Published  `json:"ports"` // what is published through this endpoint, numbers decided
-	DNSNames  []string     `json:"dnsNames"`
+	Ports     []Published  `json:"ports"`    // what is published through this endpoint, numbers decided
+	DNSNames  []string     `json:"dnsNames"` // nil on the default bridge
+	// Container is the container's name when it joined; error texts and hosts files show it.
+	Container  string            `json:"container"`
+	GwPriority int               `json:"gwPriority"`
+	Internal   bool              `json:"internal"` // no way out: never the default route
+	Links      map[string]string `json:"links"`    // names that only this container knows, to containers' names or ids
+	DriverOpts map[string]string `json:"driverOpts"`
+	Upstreams  []string          `json:"upstreams"` // name servers the user gave; nil: the host's
+	Ndots      bool              `json:"ndots"`     // the user said what ndots is
 }
 
 // Proto is a transport: tcp, udp or sctp.
@@ -89,8 +107,11 @@ type Published struct {
 
 // Intent is what a container asks of the network.
 type Intent struct {
-	Mode        string                `json:"mode"` // default | bridge | host | none | container:<id> | a network's name or id
-	Attachments map[string]Attachment `json:"attachments"`
+	Mode        string                `json:"mode"`        // default | bridge | host | none | container:<id> | a network's name or id
+	Attachments map[string]Attachment `json:"attachments"` // by network name; what is not there is not joined
+	Hostname    string                `json:"hostname"`
+	DNS         []string              `json:"dns"`        // name servers given by the user; nil: the host's
+	Ndots       bool                  `json:"ndots"`      // the options given by the user say what ndots is
 	Publish     []PortRequest         `json:"publish"`    // from port bindings
 	PublishAll  bool                  `json:"publishAll"` // every exposed port gets a host port
 	Exposed     []Port                `json:"exposed"`
@@ -108,18 +129,13 @@ type Attachment struct {
 	MAC        string            `json:"mac"`
 	DriverOpts map[string]string `json:"driverOpts"`
 	GwPriority int               `json:"gwPriority"`
+	// What a start or a connect found out; empty before.
+	NetworkID ID       `json:"networkID"`
+	DNSNames  []string `json:"dnsNames"`
 }
 
 // Sandbox is a container's network namespace.
 type Sandbox struct {
 	ContainerID string
 	Path        string // file that pins the namespace; "" for host mode
-	Resolv      ResolvConf
-}
-
-// ResolvConf is what belongs into the container's resolv.conf when the user gave no dns options.
-type ResolvConf struct {
-	Nameservers []string
-	Search      []string
-	Options     []string
 }
