@@ -51,6 +51,16 @@ func (n *nets) hostPort(id, port string) (string, error) {
 	return "", fmt.Errorf("port %s: %v", port, all)
 }
 
+// publish starts a server on a network and tells the host port of its port 80, which is any.
+func (n *nets) publish(mode string) (id, port string, err error) {
+	id, err = n.run(mode, nil, obj{"Cmd": server, "ExposedPorts": obj{"80/tcp": obj{}}, "HostConfig": obj{"PortBindings": obj{"80/tcp": binding("", "")}}})
+	if err != nil {
+		return "", "", err
+	}
+	port, err = n.hostPort(id, "80/tcp")
+	return id, port, err
+}
+
 func binding(ip, port string) []obj { return []obj{{"HostIp": ip, "HostPort": port}} }
 
 func publishedPort(n *nets) error {
@@ -60,11 +70,7 @@ func publishedPort(n *nets) error {
 	if _, err := n.make("other", subnets("10.253.2.0/24")); err != nil {
 		return err
 	}
-	s, err := n.run(n.name("net"), nil, obj{"Cmd": server, "ExposedPorts": obj{"80/tcp": obj{}}, "HostConfig": obj{"PortBindings": obj{"80/tcp": binding("", "")}}})
-	if err != nil {
-		return err
-	}
-	port, err := n.hostPort(s, "80/tcp")
+	s, port, err := n.publish(n.name("net"))
 	if err != nil {
 		return err
 	}
@@ -84,11 +90,7 @@ func publishedPort(n *nets) error {
 }
 
 func takenPort(n *nets) error {
-	first, err := n.run("bridge", nil, obj{"ExposedPorts": obj{"80/tcp": obj{}}, "HostConfig": obj{"PortBindings": obj{"80/tcp": binding("", "")}}})
-	if err != nil {
-		return err
-	}
-	port, err := n.hostPort(first, "80/tcp")
+	_, port, err := n.publish("bridge")
 	if err != nil {
 		return err
 	}
@@ -163,11 +165,7 @@ func chosenPorts(n *nets) error {
 }
 
 func portFreed(n *nets) error {
-	first, err := n.run("bridge", nil, obj{"ExposedPorts": obj{"80/tcp": obj{}}, "HostConfig": obj{"PortBindings": obj{"80/tcp": binding("", "")}}})
-	if err != nil {
-		return err
-	}
-	port, err := n.hostPort(first, "80/tcp")
+	first, port, err := n.publish("bridge")
 	if err != nil {
 		return err
 	}
@@ -201,11 +199,7 @@ func portsMove(n *nets) error {
 			return err
 		}
 	}
-	s, err := n.run(n.name("one"), nil, obj{"Cmd": server, "ExposedPorts": obj{"80/tcp": obj{}}, "HostConfig": obj{"PortBindings": obj{"80/tcp": binding("", "")}}})
-	if err != nil {
-		return err
-	}
-	port, err := n.hostPort(s, "80/tcp")
+	s, port, err := n.publish(n.name("one"))
 	if err != nil {
 		return err
 	}
