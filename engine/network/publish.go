@@ -8,6 +8,7 @@ import (
 	"os"
 	"slices"
 
+	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 
 	"github.com/berthd/berth/engine/internal/errkind"
@@ -63,7 +64,31 @@ func (m *Manager) expose(was, is []mapping) error {
 	if !m.o.Firewall {
 		return nil
 	}
-	return errors.Join(m.table.Unpublish(firewallPorts(without(was, is))), m.table.Publish(firewallPorts(without(is, was))))
+	gone, fresh := without(was, is), without(is, was)
+	err := errors.Join(m.table.Unpublish(firewallPorts(gone)), m.table.Publish(firewallPorts(fresh)))
+	if udp := slices.DeleteFunc(append(gone, fresh...), func(p mapping) bool { return p.Container.Proto != "udp" }); len(udp) > 0 {
+		m.wg.Go(func() { forget(udp) }) // it reads the kernel's whole table of connections
+	}
+	return err
+}
+
+// forget makes the kernel forget the conversations over published UDP ports: they would go on to where the port led before.
+// Only those go that were sent to this port of the host.
+func forget(ports []mapping) {
+	for _, p := range ports {
+		f := &netlink.ConntrackFilter{}
+		err := errors.Join(f.AddProtocol(unix.IPPROTO_UDP), f.AddPort(netlink.ConntrackOrigDstPort, p.HostPort))
+		if !p.HostIP.IsUnspecified() {
+			err = errors.Join(err, f.AddIP(netlink.ConntrackOrigDstIP, p.HostIP.AsSlice()))
+		}
+		family := netlink.InetFamily(unix.AF_INET)
+		if p.HostIP.Is6() {
+			family = unix.AF_INET6
+		}
+		if err == nil && p.HostPort != 0 {
+			_, _ = netlink.ConntrackDeleteFilters(netlink.ConntrackTable, family, f) // a kernel that cannot tell them forgets them in time
+		}
+	}
 }
 
 func without(a, b []mapping) []mapping {
