@@ -7,6 +7,7 @@ import (
 	"net/netip"
 	"os"
 	"slices"
+	"time"
 
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
@@ -101,36 +102,72 @@ func without(a, b []mapping) []mapping {
 
 // bind holds the host ports of is and lets those go that only was had. After an error everything is as before.
 func (m *Manager) bind(id string, was, is []mapping) error {
-	m.mu.Lock()
-	have := m.mu.bindings[id]
-	if have == nil {
-		have = map[mapping]binding{}
-		m.mu.bindings[id] = have
-	}
-	m.mu.Unlock()
 	for _, p := range without(was, is) {
-		if b := have[p]; b != nil {
-			_ = b.Close() // a socket only
-			delete(have, p)
-		}
+		m.drop(id, p)
 	}
 	var fresh []mapping
 	for _, p := range is {
-		if p.HostPort == 0 || have[p] != nil {
+		m.mu.Lock()
+		have := m.mu.bindings[id][p]
+		m.mu.Unlock()
+		if p.HostPort == 0 || have != nil {
 			continue
 		}
-		b, err := m.hold(p)
+		b, err := m.await(id, p)
 		if err != nil {
 			for _, f := range fresh {
-				_ = have[f].Close() // as above
-				delete(have, f)
+				m.drop(id, f)
 			}
 			return err
 		}
-		have[p] = b
+		m.mu.Lock()
+		if m.mu.bindings[id] == nil {
+			m.mu.bindings[id] = map[mapping]binding{}
+		}
+		m.mu.bindings[id][p] = b
+		m.mu.Unlock()
 		fresh = append(fresh, p)
 	}
 	return nil
+}
+
+// drop lets a port go.
+func (m *Manager) drop(id string, p mapping) {
+	m.mu.Lock()
+	b := m.mu.bindings[id][p]
+	delete(m.mu.bindings[id], p)
+	m.mu.Unlock()
+	if b != nil {
+		_ = b.Close() // a socket only
+	}
+}
+
+// patience is how long a port is waited for that a container is about to let go.
+const patience = 5 * time.Second
+
+// await takes the port. The rows give it to this container; another one that still holds it has ended and is being cleaned
+// up, so it is waited for.
+func (m *Manager) await(id string, p mapping) (binding, error) {
+	for end := time.Now().Add(patience); ; time.Sleep(5 * time.Millisecond) {
+		b, err := m.hold(p)
+		if err == nil || !errors.Is(err, unix.EADDRINUSE) || time.Now().After(end) || !m.leaving(id, p) {
+			return b, err
+		}
+	}
+}
+
+// leaving reports whether another container of ours holds what stands in the way of p.
+func (m *Manager) leaving(id string, p mapping) bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	for other, held := range m.mu.bindings {
+		for q := range held {
+			if other != id && q.HostPort == p.HostPort && q.Container.Proto == p.Container.Proto {
+				return true
+			}
+		}
+	}
+	return false
 }
 
 // hold takes the port, so that nobody else can and a conflict is seen now. Where the kernel translates, its packets never

@@ -227,7 +227,8 @@ func (m *Manager) Release(_ context.Context, id string, eps []Endpoint) error {
 	}
 	was := mappings(eps)
 	m.dir.set(id, nil)
-	err := errors.Join(m.unresolve(id), m.bind(id, was, nil), m.expose(was, nil), m.dropNS(id))
+	// The rules go before the ports are let go: who has waited for a port finds no rule of the former owner.
+	err := errors.Join(m.unresolve(id), m.expose(was, nil), m.bind(id, was, nil), m.dropNS(id))
 	m.mu.Lock()
 	delete(m.mu.bindings, id)
 	m.mu.Unlock()
