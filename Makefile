@@ -10,7 +10,7 @@ VERSION ?= $(shell git describe --always --dirty 2>/dev/null || echo unknown)
 X       := github.com/berthd/berth/cmd/internal/version
 LDFLAGS := -s -w -X $(X).Commit=$(VERSION)
 
-.PHONY: build run stop test lint unit integration conformance reference-conformance inside crash policies bench clean setup-build setup-test
+.PHONY: build run stop test lint unit integration conformance reference-conformance inside crash policies networks bench clean setup-build setup-test
 
 build: setup-build ## the three programs, all static
 	mkdir -p bin
@@ -32,7 +32,7 @@ run: ## build, start a private daemon, run a container, publish a port
 stop: ## end what `make run` started and leave nothing behind
 	@hack/run stop $(RUN)
 
-test: setup-test build unit integration reference-conformance conformance crash policies ## everything
+test: setup-test build unit integration reference-conformance conformance inside crash policies networks ## everything
 	@echo "all tests passed"
 
 lint: setup-build
@@ -60,13 +60,11 @@ crash: build
 policies: build
 	hack/policies $(RUN)/policies
 
+networks: build ## published ports from a second host, foreign rules, a killed daemon
+	hack/networks $(RUN)/networks
+
 bench: setup-test build ## berth and dockerd side by side, ratios
 	hack/bench/run $(RUN)/bench
 
 clean: stop
 	rm -rf bin $(RUN)
-
-.PHONY: networks
-test: networks
-networks: build ## published ports from a second host, foreign rules, a killed daemon
-	hack/networks $(RUN)/networks

@@ -87,6 +87,14 @@ func crowd() []Case {
 			if err != nil {
 				return err
 			}
+			// A start returns before the first line is in the log.
+			logged := func() (bool, error) {
+				a, err := t.Do("GET", "/containers/"+id+"/logs?stdout=1", nil)
+				return err == nil && strings.Contains(string(a.Body), "up\n"), err
+			}
+			if err := poll(logged, func() string { return "no line in the log" }); err != nil {
+				return err
+			}
 			errs := make(chan error, 200)
 			together(cap(errs), func(i int) {
 				switch i % 5 {

@@ -48,7 +48,7 @@ func waits() []Case {
 		during("wait for a removal: a start that fails", cmd("nosuch"), obj{"AutoRemove": true}, "removed", func(t *T, p string) error {
 			return steps(t.want("POST", p+"/start", nil, 400, "executable file not found in $PATH"), t.want("GET", p+"/json", nil, 404, ""))
 		}, `"StatusCode":127`),
-		during("wait: the next exit under a policy", sh("exit 4"), obj{"RestartPolicy": obj{"Name": "always"}}, "next-exit", start, `"StatusCode":4`),
+		during("wait: the next exit under a policy", sh("sleep 0.5; exit 4"), obj{"RestartPolicy": obj{"Name": "always"}}, "next-exit", start, `"StatusCode":4`),
 		during("wait: a removal ends every wait", cmd("sleep", "1000"), nil, "next-exit", func(t *T, p string) error { return t.want("DELETE", p, nil, 204, "")() }, `"StatusCode":0`),
 		story("wait: a container that never ran has ended", ops, func(t *T) error {
 			id, err := t.create(cmd("true"), nil)

@@ -6,6 +6,7 @@
 package bridge
 
 import (
+	"crypto/rand"
 	"errors"
 	"fmt"
 	"net"
@@ -29,12 +30,20 @@ type Segment struct {
 	KeepAddrs bool // the bridge's IPv4 addresses are somebody else's business
 }
 
+// ownAddress is a random local address. A bridge without one takes its lowest port's: containers would lose their gateway when
+// that port goes.
+func ownAddress() net.HardwareAddr {
+	mac := net.HardwareAddr{0x02, 0x42, 0, 0, 0, 0}
+	_, _ = rand.Read(mac[2:]) // documented never to fail
+	return mac
+}
+
 // Ensure makes the bridge as described and returns its index.
 func Ensure(s Segment) (int, error) {
 	br, err := netlink.LinkByName(s.Name)
 	if err != nil {
 		la := netlink.NewLinkAttrs()
-		la.Name, la.MTU = s.Name, s.MTU
+		la.Name, la.MTU, la.HardwareAddr = s.Name, s.MTU, ownAddress()
 		if err := netlink.LinkAdd(&netlink.Bridge{LinkAttrs: la}); err != nil {
 			return 0, fmt.Errorf("bridge %s: %w", s.Name, err)
 		}
