@@ -93,7 +93,7 @@ func (d *Daemon) violations(t testing.TB) (bad []string) {
 	ports := 0
 	for _, b := range []string{"ipam", "ports"} {
 		for key, raw := range rows[b] {
-			if b == "ports" {
+			if b == "ports" && !strings.Contains(key, ":") { // an IPv4-only network's ports of the other family are relayed
 				ports++
 			}
 			if id := idPattern.FindAllString(string(raw), -1); len(id) > 0 && !running[id[len(id)-1]] {
