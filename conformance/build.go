@@ -69,6 +69,7 @@ func (b buildCase) story() Case {
 		for k, v := range b.q {
 			q[k] = v
 		}
+		q.Set("nocache", "1") // what is cached may be another case's, and gone with it
 		tag := t.prefix + "img:1"
 		q.Add("t", tag)
 		a, err := t.build(b.dockerfile, b.fs, q)

@@ -78,8 +78,10 @@ func crowd() []Case {
 				for _, e := range all {
 					got = append(got, e.Action)
 				}
-				want := "create" + strings.Repeat(" start die", starts) + " destroy"
-				return strings.Join(got, " ") == want, nil
+				// dockerd answers a start that meets another one with 204 as well.
+				lives := max(0, len(got)-2) / 2
+				want := "create" + strings.Repeat(" start die", lives) + " destroy"
+				return lives > 0 && lives <= starts && strings.Join(got, " ") == want, nil
 			}, func() string { return fmt.Sprintf("%d starts: %v", starts, got) })
 		}).within(2 * time.Minute).alone(), // dockerd remembers 256 events, those of all containers
 		story("crowd: two hundred clients", []string{"ContainerCreate", "ContainerStart", "ContainerList", "ContainerInspect", "ContainerLogs", "ContainerExec", "ContainerDelete"}, func(t *T) error {

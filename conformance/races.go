@@ -1,6 +1,7 @@
 package conformance
 
 import (
+	"errors"
 	"fmt"
 	"strings"
 )
@@ -31,6 +32,23 @@ func races() []Case {
 				}
 			}
 			return nil
+		}),
+		story("a container that is being stopped is renamed and updated", []string{"ContainerStop", "ContainerRename", "ContainerUpdate"}, func(t *T) error {
+			id, err := t.create(sh("trap '' TERM; while true; do sleep 0.1; done"), nil)
+			if err != nil {
+				return err
+			}
+			if _, err := t.expect("POST", "/containers/"+id+"/start", nil, 204, ""); err != nil {
+				return err
+			}
+			stopped := make(chan error, 1)
+			go func() { stopped <- t.want("POST", "/containers/"+id+"/stop?t=5", nil, 204, "")() }()
+			err = steps(
+				t.want("POST", "/containers/"+id+"/rename?name="+t.prefix+"renamed", nil, 204, ""),
+				t.want("POST", "/containers/"+id+"/update", obj{"CpuShares": 512}, 200, ""),
+				t.want("GET", "/containers/"+t.prefix+"renamed/json", nil, 200, `"Running":true`),
+			)
+			return errors.Join(err, <-stopped)
 		}),
 		simple("a plugin that is not there", "PluginInspect", "GET", "/plugins/nosuch/json", nil, 404, `plugin \"nosuch\" not found`),
 	}

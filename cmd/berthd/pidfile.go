@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"syscall"
+	"time"
 )
 
 // pidfile holds the daemon's pid. The lock tells whether its owner lives, so that a file that a killed daemon left, whoever has that
@@ -21,7 +22,7 @@ func writePidfile(path string) (*pidfile, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err != nil {
+	if err := lock(f); err != nil {
 		_ = f.Close() // nothing was written
 		if errors.Is(err, syscall.EWOULDBLOCK) {
 			return nil, fmt.Errorf("pid file found, ensure berthd is not running or delete %s", path)
@@ -36,6 +37,17 @@ func writePidfile(path string) (*pidfile, error) {
 		return nil, errors.Join(err, f.Close())
 	}
 	return &pidfile{f}, nil
+}
+
+// lock waits a moment: a daemon that was killed holds its files until the kernel has taken it apart.
+func lock(f *os.File) (err error) {
+	for range 40 {
+		if err = syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); !errors.Is(err, syscall.EWOULDBLOCK) {
+			return err
+		}
+		time.Sleep(50 * time.Millisecond)
+	}
+	return err
 }
 
 func (p *pidfile) remove() {

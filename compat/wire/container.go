@@ -124,6 +124,9 @@ func Resources(r *container.Resources) domain.Resources {
 		out.BlkioWeightDevice = []domain.WeightDevice{}
 	}
 	for _, d := range r.BlkioWeightDevice {
+		if d == nil {
+			continue // null says nothing
+		}
 		out.BlkioWeightDevice = append(out.BlkioWeightDevice, domain.WeightDevice{Path: d.Path, Weight: d.Weight})
 	}
 	throttle := func(in []*blkiodev.ThrottleDevice) []domain.ThrottleDevice {
@@ -132,6 +135,9 @@ func Resources(r *container.Resources) domain.Resources {
 		}
 		out := []domain.ThrottleDevice{}
 		for _, d := range in {
+			if d == nil {
+				continue // null says nothing
+			}
 			out = append(out, domain.ThrottleDevice{Path: d.Path, Rate: d.Rate})
 		}
 		return out
@@ -151,6 +157,9 @@ func Resources(r *container.Resources) domain.Resources {
 		out.Ulimits = []domain.Ulimit{}
 	}
 	for _, u := range r.Ulimits {
+		if u == nil {
+			continue // as above
+		}
 		out.Ulimits = append(out.Ulimits, domain.Ulimit{Name: u.Name, Soft: u.Soft, Hard: u.Hard})
 	}
 	return out

@@ -69,6 +69,8 @@ type Runtime interface {
 	BundleDir(id string) string
 	Launch(ctx context.Context, b shim.Bundle) (shim.Task, error)
 	Reattach(ctx context.Context, id string) (shim.Task, error)
+	// Bury ends what is left of a container whose shim is gone.
+	Bury(ctx context.Context, id string) error
 	ReadExit(id string) (shim.Exit, bool, error)
 	Sweep(ctx context.Context, keep func(id string) bool) error
 }

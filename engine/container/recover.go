@@ -112,11 +112,10 @@ func (m *Manager) recoverOne(ctx context.Context, e *entry, sameBoot bool) bool 
 		m.failed(ctx, e, s, errors.New("the engine ended while the container was being started"))
 		return false
 	}
-	exit, ok, _ := m.d.Runtime.ReadExit(string(e.id))
-	if !ok || !sameBoot {
-		exit = shim.Exit{Code: 255, At: time.Now().UTC()}
+	if !sameBoot {
+		return m.finish(e, nil, shim.Exit{Code: 255, At: time.Now().UTC()})
 	}
-	return m.finish(e, nil, exit)
+	return m.finish(e, nil, m.orphaned(e.id))
 }
 
 // adopt takes over a task that an earlier daemon launched.

@@ -9,6 +9,8 @@ import (
 	"strconv"
 	"time"
 
+	"github.com/containerd/errdefs"
+
 	"github.com/berthd/berth/engine/internal/errkind"
 	"github.com/berthd/berth/engine/internal/fsx"
 	"github.com/berthd/berth/engine/internal/store"
@@ -221,6 +223,8 @@ func (m *Manager) failed(ctx context.Context, e *entry, s *Snapshot, cause error
 	defer cancel()
 	if t, err := m.d.Runtime.Reattach(ctx, string(e.id)); err == nil {
 		_, _ = t.Delete(ctx) // RemoveBundle below tells
+	} else if errdefs.IsNotFound(err) {
+		_ = m.d.Runtime.Bury(ctx, string(e.id)) // as above
 	}
 	err := errors.Join(m.d.Networks.Release(ctx, string(e.id), s.Endpoints), m.removeBundle(e), m.unmountVolumes(ctx, s))
 	if err != nil {
@@ -273,18 +277,40 @@ func (m *Manager) dir(id ID) string { return filepath.Join(m.d.Root, string(id))
 // watch waits for the end of one life and carries it through.
 func (m *Manager) watch(e *entry, t shim.Task, r *run) {
 	defer m.wg.Done()
-	exit, err := t.Wait(m.life)
-	if m.life.Err() != nil {
-		return // the daemon goes, the container stays
-	}
-	if err != nil {
-		m.d.Log.Error("the shim of a container is gone", "container", e.id, "error", err)
-		exit = shim.Exit{Code: 255, At: time.Now().UTC()}
-		if rec, ok, _ := m.d.Runtime.ReadExit(string(e.id)); ok {
-			exit = rec
+	for {
+		exit, err := t.Wait(m.life)
+		if m.life.Err() != nil {
+			return // the daemon goes, the container stays
+		}
+		if err == nil {
+			m.ended(e, t, r, exit)
+			return
+		}
+		// Silent is not dead: only a shim that is gone ends its containers.
+		if _, rerr := m.d.Runtime.Reattach(m.life, string(e.id)); errdefs.IsNotFound(rerr) {
+			m.d.Log.Error("the shim of a container is gone", "container", e.id, "error", err)
+			m.ended(e, t, r, m.orphaned(e.id))
+			return
+		}
+		select {
+		case <-m.life.Done():
+			return
+		case <-time.After(time.Second):
 		}
 	}
-	m.ended(e, t, r, exit)
+}
+
+// orphaned ends the processes of a container whose shim is gone and tells how it ended, as far as anybody saw it.
+func (m *Manager) orphaned(id ID) shim.Exit {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(m.life), 10*time.Second)
+	defer cancel()
+	if err := m.d.Runtime.Bury(ctx, string(id)); err != nil {
+		m.d.Log.Error("ending a container without a shim", "container", id, "error", err)
+	}
+	if rec, ok, _ := m.d.Runtime.ReadExit(string(id)); ok {
+		return rec
+	}
+	return shim.Exit{Code: 255, At: time.Now().UTC()}
 }
 
 // ended records an exit, undoes the effects, and does what the policies say.

@@ -58,11 +58,25 @@ func (m *Manager) Stop(ctx context.Context, ref string, o StopOptions) error {
 	if err := e.acquire(ctx); err != nil {
 		return err
 	}
-	defer e.release()
-	return m.stopHolding(ctx, e, ref, o)
+	finish, err := m.askToEnd(ctx, e, ref, o)
+	e.release() // the grace may be long: update, rename and pause need not wait for it
+	if err != nil || finish == nil {
+		return err
+	}
+	return finish()
 }
 
 func (m *Manager) stopHolding(ctx context.Context, e *entry, ref string, o StopOptions) error {
+	finish, err := m.askToEnd(ctx, e, ref, o)
+	if err != nil || finish == nil {
+		return err
+	}
+	return finish()
+}
+
+// askToEnd sends the stop signal; the caller holds the slot. finish waits for the end and kills after the grace; it needs no slot
+// and is nil if there is nothing to wait for.
+func (m *Manager) askToEnd(ctx context.Context, e *entry, ref string, o StopOptions) (finish func() error, err error) {
 	s := e.now.Load()
 	word := s.Spec.Stop.Signal
 	if o.Signal != "" {
@@ -73,16 +87,16 @@ func (m *Manager) stopHolding(ctx context.Context, e *entry, ref string, o StopO
 	}
 	sig, err := parseSignal(word)
 	if err != nil {
-		return errkind.Internal("cannot stop container: %s: %v", ref, err)
+		return nil, errkind.Internal("cannot stop container: %s: %v", ref, err)
 	}
 	m.requestStop(e)
 	t, r, ok := e.live()
 	if !ok {
 		if s.State.Phase == Restarting {
 			_, err := m.change(e, func(s *Snapshot) error { s.State.Phase = Exited; return nil }, nil)
-			return err
+			return nil, err
 		}
-		return errkind.NotModified("container %s is not running", e.id)
+		return nil, errkind.NotModified("container %s is not running", e.id)
 	}
 	grace := 10
 	if s.Spec.Stop.Timeout != nil {
@@ -96,18 +110,20 @@ func (m *Manager) stopHolding(ctx context.Context, e *entry, ref string, o StopO
 	if grace >= 0 {
 		timer = time.After(time.Duration(grace) * time.Second)
 	}
-	select {
-	case <-r.exited:
-	case <-timer:
-		m.signal(ctx, e, t, syscall.SIGKILL)
+	return func() error {
 		select {
 		case <-r.exited:
-		case <-time.After(10 * time.Second):
-			return fmt.Errorf("container %s does not die", e.id)
+		case <-timer:
+			m.signal(ctx, e, t, syscall.SIGKILL)
+			select {
+			case <-r.exited:
+			case <-time.After(10 * time.Second):
+				return fmt.Errorf("container %s does not die", e.id)
+			}
 		}
-	}
-	m.publish(e.now.Load(), "stop")
-	return nil
+		m.publish(e.now.Load(), "stop")
+		return nil
+	}, nil
 }
 
 // signal sends sig and thaws a frozen container, so that it can take it. A process that ended meanwhile is fine.

@@ -207,8 +207,11 @@ func (c *Client) release(g *group) {
 // drop forgets a shim that does not answer.
 func (c *Client) drop(g *group) {
 	c.mu.Lock()
-	defer c.mu.Unlock()
 	delete(c.mu.groups, g.name)
+	c.mu.Unlock()
+	if dir := filepath.Dir(g.sock); !PidAlive(dir) {
+		_ = os.RemoveAll(dir) // else the next daemon finds it
+	}
 }
 
 // spawn starts a shim. Its listening socket is made here and handed over, so it can be called at once. Nothing in it points
@@ -355,7 +358,7 @@ func (c *Client) Sweep(ctx context.Context, keep func(id string) bool) error {
 				continue
 			}
 		}
-		errs = append(errs, RemoveBundle(c.BundleDir(id)))
+		errs = append(errs, c.Bury(ctx, id), RemoveBundle(c.BundleDir(id)))
 	}
 	return errors.Join(errs...)
 }
