@@ -1,6 +1,7 @@
 package main
 
 import (
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -117,16 +118,28 @@ func listRow(e *engine) (float64, error) {
 		e.list = append(e.list, id)
 		cleanups = append(cleanups, func() error { return e.remove(id) })
 	}
-	return timed(func() error {
-		var out []struct{ Id string }
-		if err := e.call("GET", "/containers/json?all=1", nil, &out); err != nil {
+	// Until the last byte: what a client then makes of it is the same for both.
+	var raw []byte
+	took, err := timed(func() error {
+		resp, err := e.hc.Get(api + "/containers/json?all=1")
+		if err != nil {
 			return err
 		}
-		if len(out) < listed {
-			return fmt.Errorf("list of %d", len(out))
-		}
-		return nil
+		defer resp.Body.Close()
+		raw, err = io.ReadAll(resp.Body)
+		return err
 	})
+	if err != nil {
+		return 0, err
+	}
+	var out []struct{ Id string }
+	if err := json.Unmarshal(raw, &out); err != nil {
+		return 0, err
+	}
+	if len(out) < listed {
+		return 0, fmt.Errorf("list of %d", len(out))
+	}
+	return took, nil
 }
 
 // logWrite lets a container print 64 MiB in lines of 64 bytes; the rate counts until its exit is known.
